@@ -1,0 +1,18 @@
+"""Prometheus metrics of the jobs, served on settings.metrics; the API has its own."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+EVENTS = Counter(
+    "consumer_events_processed_total", "Events by their outcome.", ["query", "stream", "outcome"]
+)
+DEAD = Counter("dlq_events_total", "Dead letters by their first reason.", ["stream", "stage", "reason"])
+WARNINGS = Counter("headwater_warnings_total", "Rules that warned.", ["stream", "rule"])
+LAG = Gauge("headwater_consumer_lag", "Records behind the source's end.", ["query", "topic", "partition"])
+BATCH_SECONDS = Histogram(
+    "headwater_batch_seconds",
+    "Seconds one micro-batch took.",
+    ["query"],
+    buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300),
+)
+BATCH_ROWS = Gauge("headwater_batch_rows_per_second", "Input rows a second of the last batch.", ["query"])
+LAST_BATCH = Gauge("headwater_last_batch_timestamp_seconds", "When the last batch ended.", ["query"])

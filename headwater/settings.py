@@ -1,0 +1,219 @@
+"""Configuration: conf/base.yaml, then conf/<HEADWATER_ENV>.yaml, then HEADWATER_* variables.
+
+A double underscore nests (`HEADWATER_POSTGRES__DSN`). Any secret may be given as a path instead, by
+the same key with `_file` behind it. Unknown keys are errors with their name.
+"""
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from headwater.errors import SetupError
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+_VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, unknown keys refused, `<secret>_file` read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        values = dict(data)
+        for key in list(values):
+            stem = key.removesuffix("_file")
+            if key.endswith("_file") and stem in cls.model_fields and key not in cls.model_fields:
+                path = values.pop(key)
+                if path and not values.get(stem):
+                    values[stem] = _secret_text(path)
+        return values
+
+
+def _secret_text(path: str) -> str:
+    try:
+        return (ROOT / path).read_text(encoding="utf-8").strip()
+    except OSError as fault:
+        raise SetupError(
+            f"secret file {path} cannot be read ({fault.strerror}); for a local stack run `make up` first"
+        ) from fault
+
+
+class Kafka(Section):
+    bootstrap: str
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] | None
+    username: str | None
+    password: SecretStr | None
+    ca_file: Path | None
+    replication: int = Field(ge=1, le=5)
+
+
+class Postgres(Section):
+    dsn: str
+    password: SecretStr | None
+    owner_dsn: str
+    owner_password: SecretStr | None
+    connect_timeout_s: int = Field(ge=1)
+    copy_partitions: int = Field(ge=1, le=64)
+
+
+class Elasticsearch(Section):
+    url: str
+    username: str | None
+    password: SecretStr | None
+    batch_entries: int = Field(ge=1)
+    batch_bytes: str
+
+
+class Redis(Section):
+    url: str
+    password: SecretStr | None
+
+
+class Registry(Section):
+    url: str
+
+
+class Jwt(Section):
+    jwks_path: Path | None
+    issuer: str
+    audience: str
+    max_age_s: int = Field(ge=60)
+    leeway_s: int = Field(ge=0, le=300)
+
+
+class Api(Section):
+    host: str
+    port: int
+    workers: int = Field(ge=1)
+    keys_path: Path | None
+    jwt: Jwt
+    cors_origins: tuple[str, ...]
+    max_body_bytes: int
+    max_batch_bytes: int
+    max_batch_lines: int
+    rate_per_second: int
+    rate_burst: int
+    kafka_queue_messages: int
+    kafka_timeout_s: float
+
+
+class Spark(Section):
+    master: str
+    driver_memory: str
+    shuffle_partitions: int = Field(ge=1)
+    jars: Path | None
+    conf: dict[str, str]
+
+
+class Triggers(Section):
+    ingest_s: float
+    refine_s: float
+    deliver_s: float
+    build_s: float
+
+
+class Streams(Section):
+    triggers: Triggers
+    max_offsets_per_trigger: int = Field(ge=1)
+    max_files_per_trigger: int = Field(ge=1)
+    state_store: Literal["rocksdb", "hdfs"]
+
+
+class Breaker(Section):
+    min_failed_rows: int = Field(ge=1)
+    max_failed_share: float = Field(gt=0, le=1)
+
+
+class Enrichment(Section):
+    geo_database: Path | None
+
+
+class Metrics(Section):
+    host: str
+    port: int
+
+
+class Settings(BaseSettings):
+    """All of Headwater's configuration; conf/base.yaml comments every key."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADWATER_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    env: str
+    lake: str
+    kafka: Kafka
+    postgres: Postgres
+    elasticsearch: Elasticsearch
+    redis: Redis
+    registry: Registry
+    api: Api
+    spark: Spark
+    streams: Streams
+    breaker: Breaker
+    enrichment: Enrichment
+    metrics: Metrics
+
+    @property
+    def lake_root(self) -> str:
+        """The lake as a URI or an absolute path; a relative one counts from the project's folder."""
+        return self.lake if "://" in self.lake else str(ROOT / self.lake)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        name = init_settings().get("env") or os.environ.get("HEADWATER_ENV", "local")
+        layers = _merge(_load("base"), _load(name)) | {"env": name}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, layers)
+
+
+def _load(name: str) -> dict[str, Any]:
+    path = CONF / f"{name}.yaml"
+    if not re.fullmatch(r"[a-z]+", name) or not path.is_file():
+        raise SetupError(f"no configuration named {name!r}: expected conf/{name}.yaml (HEADWATER_ENV)")
+    text = _VARIABLE.sub(
+        lambda found: os.environ.get(found[1], found[2]), path.read_text(encoding="utf-8")
+    )
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as fault:
+        raise SetupError(f"conf/{name}.yaml is not YAML: {fault}") from fault
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    both = {k: _merge(low[k], high[k]) for k in low.keys() & high.keys() if isinstance(low[k], dict)}
+    return {**low, **high, **both}
+
+
+@cache
+def load_settings(env: str | None = None) -> Settings:
+    """The settings of `env` (default: HEADWATER_ENV, else local). Raises SetupError naming each bad key."""
+    try:
+        return Settings(**({"env": env} if env else {}))
+    except ValidationError as fault:
+        keys = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
+        raise SetupError(f"configuration is wrong: {keys}") from fault

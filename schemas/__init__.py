@@ -1,0 +1,1 @@
+"""What data looks like: contracts, table definitions, migrations, index mappings."""

@@ -1,0 +1,208 @@
+"""Contracts: one Open Data Contract Standard document per stream, checked and compiled.
+
+The compiled form is plain data (no Spark), so that the API can use it too.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jsonschema_rs
+import yaml
+from open_data_contract_standard import model as odcs
+
+from headwater.errors import SetupError
+
+ROW_LIMIT_BYTES = 1 << 20
+MAX_DEPTH = 32
+_KINDS = {"string", "boolean", "integer", "number", "timestamp", "object"}
+_REQUIRED = ("topic", "partitions", "tenantField", "eventTimeField", "dedupeKey", "dedupeWindow")
+_KNOWN = {*_REQUIRED, "retentionDays", "format", "consentField"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of an event. `path` is its keys from the root; `children` only for objects that name them."""
+
+    path: tuple[str, ...]
+    kind: str
+    required: bool
+    max_length: int | None
+    pattern: str | None
+    format: str | None
+    personal: bool
+    description: str
+    children: tuple["Field", ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path[-1]
+
+    @property
+    def pointer(self) -> str:
+        """RFC 6901 JSON Pointer."""
+        return "".join(f"/{key.replace('~', '~0').replace('/', '~1')}" for key in self.path)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A stream: where it comes from, what identifies an event, which fields it has."""
+
+    stream: str
+    domain: str
+    version: str
+    topic: str
+    partitions: int
+    retention_days: int
+    format: str
+    tenant_field: str
+    event_time_field: str
+    consent_field: str | None
+    dedupe_key: tuple[str, ...]
+    dedupe_window: str
+    fields: tuple[Field, ...]
+
+    @property
+    def leaves(self) -> tuple[Field, ...]:
+        """Every field that holds a value, in document order."""
+        return tuple(f for f in walk(self.fields) if not f.children)
+
+
+def walk(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """All fields at all levels, parents before children."""
+    return tuple(f for field in fields for f in (field, *walk(field.children)))
+
+
+@cache
+def contracts() -> dict[str, Contract]:
+    """All contracts by stream name. Raises SetupError with file and line."""
+    folder = resources.files("schemas") / "contracts"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    loaded = [parse_contract(f.read_text(encoding="utf-8"), f"schemas/contracts/{f.name}") for f in files]
+    return {contract.stream: contract for contract in loaded}
+
+
+def domain_contracts(domain: str) -> dict[str, Contract]:
+    """The contracts of one domain by topic. Raises SetupError when there is none."""
+    found = {c.topic: c for c in contracts().values() if c.domain == domain}
+    if not found:
+        known = ", ".join(sorted({c.domain for c in contracts().values()}))
+        raise SetupError(f"no contract belongs to domain {domain!r}; known domains: {known}")
+    return found
+
+
+def parse_contract(text: str, origin: str) -> Contract:
+    """Compile one document. `origin` is the file's name for messages."""
+    document = yaml.safe_load(text)
+    _refuse(text, origin, document)
+    model = odcs.OpenDataContractStandard.model_validate(document)
+    custom = {p.property or "": p.value for p in model.customProperties or []}
+    for key in custom.keys() - _KNOWN:
+        raise SetupError(f"{origin}: unknown customProperty {key!r}; known: {', '.join(sorted(_KNOWN))}")
+    for key in _REQUIRED:
+        if key not in custom:
+            raise SetupError(f"{origin}: customProperty {key!r} is missing")
+    fields = tuple(_field(p, (), origin) for p in (model.schema_ or [])[0].properties or [])
+    contract = Contract(
+        stream=model.name or "",
+        domain=model.domain or "",
+        version=model.version or "",
+        topic=custom["topic"],
+        partitions=int(custom["partitions"]),
+        retention_days=int(custom.get("retentionDays", 30)),
+        format=custom.get("format", "json"),
+        tenant_field=custom["tenantField"],
+        event_time_field=custom["eventTimeField"],
+        consent_field=custom.get("consentField"),
+        dedupe_key=tuple(custom["dedupeKey"]),
+        dedupe_window=custom["dedupeWindow"],
+        fields=fields,
+    )
+    _check_pointers(contract, origin)
+    return contract
+
+
+def _check_pointers(contract: Contract, origin: str) -> None:
+    known = {field.pointer for field in contract.leaves}
+    named = {contract.tenant_field, contract.event_time_field, *contract.dedupe_key}
+    if contract.consent_field:
+        named.add(contract.consent_field)
+    for pointer in sorted(named - known):
+        raise SetupError(f"{origin}: {pointer} is named by a customProperty but is no field")
+
+
+def _field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Field:
+    path = (*parent, raw.name or "")
+    kind = raw.logicalType or ""
+    if kind not in _KINDS:
+        raise SetupError(f"{origin}: field {'.'.join(path)} has logicalType {kind!r}; known: {sorted(_KINDS)}")
+    options = raw.logicalTypeOptions or {}
+    return Field(
+        path=path,
+        kind=kind,
+        required=bool(raw.required),
+        max_length=options.get("maxLength"),
+        pattern=options.get("pattern"),
+        format=options.get("format"),
+        personal=raw.classification == "personal",
+        description=raw.description or "",
+        children=tuple(_field(child, path, origin) for child in raw.properties or []),
+    )
+
+
+def json_schema(contract: Contract) -> dict[str, Any]:
+    """JSON Schema 2020-12 of the event as producers send it; unknown keys are allowed and kept."""
+    schema = _object_schema(contract.fields)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": contract.stream, **schema}
+
+
+def _object_schema(fields: tuple[Field, ...]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {field.name: _field_schema(field) for field in fields},
+        "required": [field.name for field in fields if field.required],
+    }
+
+
+def _field_schema(field: Field) -> dict[str, Any]:
+    if field.children:
+        return {**_object_schema(field.children), "description": field.description}
+    schema: dict[str, Any] = {"type": "string" if field.kind == "timestamp" else field.kind}
+    if field.kind == "timestamp":
+        schema["format"] = "date-time"
+    if field.format:
+        schema["format"] = field.format
+    if field.max_length:
+        schema["maxLength"] = field.max_length
+    if field.pattern:
+        schema["pattern"] = field.pattern
+    if not field.required:
+        schema["type"] = [schema["type"], "null"]
+    return {**schema, "description": field.description}
+
+
+@cache
+def _validator() -> jsonschema_rs.Validator:
+    text = (resources.files("open_data_contract_standard") / "schema.json").read_text(encoding="utf-8")
+    return jsonschema_rs.validator_for(json.loads(text))
+
+
+def _refuse(text: str, origin: str, document: Any) -> None:
+    """Raise at the first thing that the standard does not know, with its line."""
+    for error in _validator().iter_errors(document):
+        line = _line(yaml.compose(text), list(error.instance_path), error.message)
+        raise SetupError(f"{origin}:{line}: {error.message}")
+
+
+def _line(node: yaml.Node | None, path: list[str | int], message: str) -> int:
+    """The line of the node at `path`, or of the one of its keys that the message quotes."""
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            node = next((v for k, v in node.value if k.value == step), node)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+    keys = [k for k, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    named = next((k for k in keys if f"'{k.value}'" in message), node)
+    return named.start_mark.line + 1 if named else 1

@@ -1,0 +1,60 @@
+"""Topics as the contracts declare them, created with kafka-python's admin client."""
+
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from headwater.errors import TransientError
+from headwater.kafka import kafka_python_config
+from headwater.settings import Settings
+from schemas.contract import contracts
+
+DAY_MS = 86_400_000
+# The largest record a topic takes: above our own limit of 1 MiB, so that an oversized event becomes a dead letter.
+MAX_MESSAGE_BYTES = 24 << 20
+OUTGOING = {"leads": ("lead.normalized", "lead.captured", "lead.dlq")}
+OUTGOING_PARTITIONS = 3
+OUTGOING_DAYS = 30
+
+
+def declared_topics(replication: int) -> list[NewTopic]:
+    """Every topic of every contract, and the ones that deliver writes."""
+    wanted = [(c.topic, c.partitions, c.retention_days) for c in contracts().values()]
+    for domain in sorted({c.domain for c in contracts().values()}):
+        wanted += [(name, OUTGOING_PARTITIONS, OUTGOING_DAYS) for name in OUTGOING.get(domain, ())]
+    return [_topic(name, partitions, days, replication) for name, partitions, days in wanted]
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create the topics that are not there yet; their names. Existing ones are left as they are."""
+    try:
+        admin = KafkaAdminClient(**kafka_python_config(settings))
+    except KafkaError as fault:
+        raise TransientError(f"Kafka at {settings.kafka.bootstrap} does not answer") from fault
+    created = []
+    try:
+        existing = set(admin.list_topics())
+        for topic in declared_topics(settings.kafka.replication):
+            if topic.name in existing:
+                continue
+            try:
+                admin.create_topics([topic])
+                created.append(topic.name)
+            except TopicAlreadyExistsError:  # another starter was quicker
+                continue
+    finally:
+        admin.close()
+    return created
+
+
+def _topic(name: str, partitions: int, days: int, replication: int) -> NewTopic:
+    return NewTopic(
+        name=name,
+        num_partitions=partitions,
+        replication_factor=replication,
+        topic_configs={
+            "retention.ms": str(days * DAY_MS),
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "min.insync.replicas": str(max(1, replication - 1)),
+        },
+    )
