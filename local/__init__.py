@@ -1,0 +1,1 @@
+"""The stack on one machine without Docker: a launcher, not a supervisor."""

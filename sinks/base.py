@@ -1,0 +1,53 @@
+"""What every sink does, in the order a micro-batch asks for it: setup once, then write per batch."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One row that the destination refuses for ever. `code` is SQLSTATE or HTTP status, never the fault's text."""
+
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    tenant_id: str
+    code: str
+    rule: str | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one batch did: rows new, replaced and already there (or newer), and the ones refused."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+    rejected: tuple[Rejected, ...] = field(default=())
+
+    @property
+    def rows(self) -> int:
+        return self.inserted + self.updated + self.unchanged
+
+
+class Sink(Protocol):
+    """A destination of one silver or gold table.
+
+    `write` may be called again with the same rows, in any order with older or newer ones: the row with the
+    highest row_version per key stays. It raises TransientError for outages and SetupError for what a person must
+    mend; a row that the destination refuses comes back in `Written.rejected`.
+    """
+
+    name: str
+
+    def setup(self) -> None:
+        """Check once that the destination is there and shaped as expected."""
+
+    def write(self, batch: DataFrame) -> Written:
+        """Upsert the rows by key, newest row_version wins."""
+        ...
+
+    def reset(self) -> None:
+        """Empty the destination's table before a rebuild from the first row."""
