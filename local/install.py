@@ -1,3 +1,4 @@
+# ruff: noqa: S603 - the commands are our own, and no shell reads them
 """Getting the servers' binaries: Maven artefacts listed in pom.xml, kept until their list changes."""
 
 import hashlib
@@ -79,7 +80,7 @@ def _readable_by_all(folder: Path) -> None:
 def maven(profile: str, folder: Path, goal: str = "copy-dependencies") -> None:
     """Let Maven put a profile's artefacts into the folder."""
     command("java")
-    argv = (command("mvn"), "-q", "-B", "-f", str(ROOT / "pom.xml"), "-P", profile)
+    argv = (command("mvn"), "-q", "-B", "-Dstyle.color=never", "-f", str(ROOT / "pom.xml"), "-P", profile)
     run(*argv, f"dependency:{goal}", f"-DoutputDirectory={folder}", what=f"Maven, profile {profile}")
 
 
@@ -87,8 +88,7 @@ def maven_archive(profile: str, folder: Path, goal: str = "copy-dependencies") -
     """Let Maven fetch a profile's one archive, and unpack it into the folder."""
     maven(profile, folder, goal)
     (archive,) = folder.iterdir()
-    kwargs = {"filter": "data"} if archive.name.endswith(".tar.gz") else {}
-    shutil.unpack_archive(archive, folder, **kwargs)  # type: ignore[arg-type]  # stub lacks filter
+    shutil.unpack_archive(archive, folder)
     archive.unlink()
     inner = list(folder.iterdir())
     if len(inner) == 1:  # a single top folder: lift its content
@@ -106,6 +106,6 @@ def run(*argv: str, what: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def versioned(server: str, property_name: str | None = None) -> Path:
-    """The folder of this version of a server's binaries."""
-    return dist(f"{server}-{version(property_name or server)}")
+def versioned(server: str, key: str | None = None) -> Path:
+    """The folder of this version of a server's binaries; `key` is its property in pom.xml."""
+    return dist(f"{server}-{version(key or server)}")

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from headwater.errors import SetupError
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
 SECRETS = LOCAL / "secrets"
@@ -34,7 +36,7 @@ class Port:
     def number(self) -> int:
         text = os.environ.get(self.name) or str(self.default)
         if not text.isdigit() or not 0 < int(text) < 65536:
-            raise SystemExit(f"{self.name}={text} is not a port: expected 1 to 65535")
+            raise SetupError(f"{self.name}={text} is not a port: expected 1 to 65535")
         return int(text)
 
 
@@ -55,7 +57,7 @@ def account(*wanted: str) -> Account | None:
     for name in wanted:
         if name in known:
             return Account(name, known[name].pw_uid, known[name].pw_gid)
-    raise SystemExit(f"root may not run this server, and none of these OS users exists: {wanted}")
+    raise SetupError(f"root may not run this server, and none of these OS users exists: {wanted}")
 
 
 def traversable(folder: Path) -> bool:
@@ -69,7 +71,7 @@ def state() -> Path:
     folder = LOCAL
     if os.geteuid() == 0 and not traversable(ROOT):
         folder = ELSEWHERE / hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]
-    make_folder(LOCAL)
+    make_folder(LOCAL).chmod(0o755)  # it may be there, made by something with a strict umask
     return make_folder(folder)
 
 
@@ -98,4 +100,5 @@ def log_path(name: str) -> Path:
 
 def say(line: str) -> None:
     """One progress line, on stderr: stdout belongs to results."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")  # one write: lines of parallel starts must not mix
+    sys.stderr.flush()

@@ -1,3 +1,4 @@
+# ruff: noqa: S603 - the commands are our own, and no shell reads them
 """Processes that outlive the command that started them: start, find again, stop.
 
 A pid alone may be recycled, so a pid file also keeps the process's start (boot id and clock ticks):
@@ -21,7 +22,6 @@ from headwater.errors import SetupError
 from local.places import Account, log_path, make_folder, state
 
 MARKER = "HEADWATER_LOCAL_SERVER"
-LOG_KEPT_BYTES = 20 * 1024 * 1024
 KILL_PATIENCE_S = 10.0
 _STAT_START_TIME = 19  # field 22 of /proc/<pid>/stat, counted from the field behind the name
 
@@ -86,7 +86,7 @@ def remember(name: str, pid: int, ports: Mapping[str, int]) -> Running:
 def spawn(name: str, launch: Launch, ports: Mapping[str, int]) -> Running:
     """Start in a session of its own, so that neither Ctrl-C nor a closed terminal ends it."""
     who = launch.user
-    with _open_log(name).open("ab") as log:
+    with _new_log(name).open("ab") as log:
         process = subprocess.Popen(
             launch.argv,
             cwd=launch.cwd,
@@ -111,21 +111,23 @@ def _marker(name: str) -> str:
     return f"{state()}/{name}"
 
 
-def _open_log(name: str) -> Path:
+def _new_log(name: str) -> Path:
+    """A new log for each start; the one before is kept beside it."""
     path = log_path(name)
-    if path.exists() and path.stat().st_size > LOG_KEPT_BYTES:
+    if path.exists():
         path.replace(path.with_suffix(".log.1"))
     return path
 
 
 def leftovers(name: str) -> list[Running]:
     """Every living process that carries the server's marker, its parent alive or not."""
+    wanted = f"{MARKER}={_marker(name)}".encode()
     found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            mark = start_mark(process.pid)
-            if mark and process.environ().get(MARKER) == _marker(name):
-                found.append(Running(process.pid, mark))
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # another user's, or gone
+            pid = int(path.parent.name)
+            if wanted in path.read_bytes().split(b"\0") and (mark := start_mark(pid)):
+                found.append(Running(pid, mark))
     return found
 
 

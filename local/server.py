@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from signal import SIGTERM, Signals
 
@@ -44,7 +45,7 @@ class Server:
     settle: Callable[[], None] = _nothing
     needs: tuple[str, ...] = ()
     stop_signal: Signals = SIGTERM
-    start_timeout_s: float = 90.0
+    start_timeout_s: float = 180.0
     stop_timeout_s: float = 30.0
 
     @property
@@ -58,9 +59,7 @@ class Server:
     def start(self) -> None:
         """Spawn, wait for the first answer, settle. StartError when it ends or takes too long."""
         process.stop(self.name, self.stop_signal, self.stop_timeout_s)  # what a killed parent left
-        running = process.spawn(
-            self.name, self.launch(), {port.name: port.number for port in self.ports}
-        )
+        running = process.spawn(self.name, self.launch(), {port.name: port.number for port in self.ports})
         end = time.monotonic() + self.start_timeout_s
         while not self.ready():
             if not running.alive:
@@ -74,7 +73,7 @@ class Server:
         """Whether it runs and answers now."""
         try:
             return self.running is not None and reachable(self.ports[0].number) and self.answers()
-        except OSError:
+        except (OSError, HTTPException):
             return False
 
     def stop(self) -> int:

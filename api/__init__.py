@@ -1,0 +1,1 @@
+"""The HTTP ingestion API: POST /ingest → lead.ingest. FastAPI; imports no Spark."""

@@ -1,0 +1,114 @@
+"""How often a credential may call: `rate_per_second` on average, at most `rate_burst` at once.
+
+Counted in Redis, so that all workers share one count, by a sliding window of burst ÷ rate seconds. A worker
+takes its share in leases of a twentieth of a second's rate, so that most requests need no round trip; what is
+left of a lease lapses with it. While Redis is away each worker counts alone, in memory.
+"""
+
+import asyncio
+import math
+import time
+from typing import Any
+
+import redis.asyncio as aioredis
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from headwater.log import logger
+from headwater.settings import Settings
+
+LEASES_PER_SECOND = 20
+LEASE_S = 1.0
+REDIS_TIMEOUT_S = 0.25
+COOL_DOWN_S = 5.0  # how long Redis is left alone after a failure
+MAX_LEASES = 10_000
+_CONNECTIONS = 16
+_log = logger(__name__)
+
+
+class RateLimit:
+    """Admits or defers a credential's next request."""
+
+    def __init__(self, settings: Settings) -> None:
+        rate, burst = settings.api.rate_per_second, settings.api.rate_burst
+        seconds = max(1, math.ceil(burst / rate))
+        self._item = RateLimitItemPerSecond(rate * seconds, seconds)
+        self._share = max(1, rate // LEASES_PER_SECOND)
+        self._leases: dict[str, tuple[int, float]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._redis = _client(settings)
+        self._shared = SlidingWindowCounterRateLimiter(_shared_storage(settings, self._redis))
+        self._alone = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._away_until = 0.0
+
+    async def admit(self, credential: str) -> int | None:
+        """None when the request may pass, else the seconds after which it is worth another try."""
+        if self._spend(credential):
+            return None
+        async with self._lock(credential):  # one lease at a time, else a crowd takes one each
+            if self._spend(credential):
+                return None
+            for cost in sorted({self._share, 1}, reverse=True):
+                if await self._hit(credential, cost):
+                    self._leases[credential] = (cost - 1, time.monotonic() + LEASE_S)
+                    return None
+        return max(1, self._item.get_expiry() // 2)
+
+    def _spend(self, credential: str) -> bool:
+        left, until = self._leases.get(credential, (0, 0.0))
+        spent = left > 0 and time.monotonic() < until
+        if spent:
+            self._leases[credential] = (left - 1, until)
+        return spent
+
+    def _lock(self, credential: str) -> asyncio.Lock:
+        if len(self._locks) >= MAX_LEASES and credential not in self._locks:
+            self._locks.clear()
+            self._leases.clear()
+        return self._locks.setdefault(credential, asyncio.Lock())
+
+    async def ping(self) -> bool:
+        """Whether Redis answers now."""
+        try:
+            return await self._shared.storage.check()
+        except (RedisError, OSError):
+            return False
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _hit(self, credential: str, cost: int) -> bool:
+        if time.monotonic() >= self._away_until:
+            try:
+                return await self._shared.hit(self._item, credential, cost=cost)
+            except (RedisError, OSError):
+                self._away_until = time.monotonic() + COOL_DOWN_S
+                _log.warning("rate_limit_in_memory", seconds=COOL_DOWN_S)
+        return await self._alone.hit(self._item, credential, cost=cost)
+
+
+def _client(settings: Settings) -> "aioredis.Redis":
+    secret = settings.redis.password
+    options: dict[str, Any] = {"password": secret.get_secret_value()} if secret else {}
+    pool = aioredis.BlockingConnectionPool.from_url(
+        settings.redis.url,
+        max_connections=_CONNECTIONS,
+        timeout=REDIS_TIMEOUT_S,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
+    return aioredis.Redis(connection_pool=pool)
+
+
+def _shared_storage(settings: Settings, client: "aioredis.Redis") -> RedisStorage:
+    scheme = settings.redis.url.partition("://")[0]
+    pool: Any = client.connection_pool  # the package's signature knows plain options only
+    return RedisStorage(
+        f"async+{scheme}://", implementation="redispy", key_prefix="headwater:rate", connection_pool=pool
+    )

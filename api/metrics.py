@@ -1,0 +1,73 @@
+"""The API's own Prometheus metrics. Labels are bounded whatever callers send."""
+
+import os
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
+
+MAX_SOURCES = 100
+OTHER = "other"
+UNKNOWN = "unknown"
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has no types there
+REGISTRY = CollectorRegistry()
+EVENTS = Counter(
+    "ingest_api_events_total",
+    "Events received, by source and verdict.",
+    ["source", "status"],
+    registry=REGISTRY,
+)
+DISCARDED = Counter("ingest_api_discarded_total", "Events without consent, forgotten.", registry=REGISTRY)
+UNAVAILABLE = Counter("ingest_api_unavailable_total", "Requests that Kafka did not take.", registry=REGISTRY)
+DEAD_LETTERS = Counter(
+    "ingest_api_dead_letters_total", "Refused bodies, by what became of them.", ["outcome"], registry=REGISTRY
+)
+REFUSED = Counter(
+    "ingest_api_refused_total", "Requests refused before their events were read.", ["code"], registry=REGISTRY
+)
+LATENCY = Histogram(
+    "ingest_api_latency_seconds",
+    "Seconds from a request's head to its answer, POST /ingest and /ingest/batch.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+QUEUE = Gauge(
+    "ingest_api_publisher_queue",
+    "Records handed to Kafka and not yet acknowledged.",
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+
+
+class Sources:
+    """Source labels: the first MAX_SOURCES distinct ones keep their names, the rest are `other`."""
+
+    def __init__(self, most: int = MAX_SOURCES) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def label(self, source: str | None) -> str:
+        """The label of a source as it was sent; None, empty and unprintable ones are `unknown`."""
+        name = source.strip() if source else ""
+        if not name or len(name) > 50 or not name.isprintable():
+            return UNKNOWN
+        if name not in self._known:
+            if len(self._known) >= self._most:
+                return OTHER
+            self._known.add(name)
+        return name
+
+
+def exposition() -> bytes:
+    """The text that Prometheus scrapes; of all workers when there are several."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # no types there
+    return generate_latest(registry)

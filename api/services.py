@@ -1,0 +1,59 @@
+"""What the routes work with, made once for an app."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from api.dead_letters import DeadLetters
+from api.limits import RateLimit
+from api.metrics import REFUSED, Sources
+from api.problems import Problem
+from api.publisher import Publisher
+from api.security import Gate, Principal
+from headwater.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts that hold state. `start` and `stop` run on the app's loop."""
+
+    settings: Settings
+    gate: Gate
+    rate: RateLimit
+    publisher: Publisher
+    dead_letters: DeadLetters
+    sources: Sources
+
+    def start(self) -> None:
+        self.publisher.start()
+
+    async def stop(self) -> None:
+        await self.publisher.stop()
+        await self.rate.close()
+
+    async def admit(self, request: Request, scope: str) -> Principal:
+        """The caller, if it may and is not too fast. Raises Problem 401, 403 or 429."""
+        try:
+            principal = self.gate.admit(request, scope)
+            wait_s = await self.rate.admit(principal.credential)
+            if wait_s is not None:
+                raise Problem(429, "rate_limited", headers={"Retry-After": str(wait_s)})
+        except Problem as refusal:
+            REFUSED.labels(refusal.code).inc()
+            raise
+        request.state.tenant_id = principal.tenant_id
+        return principal
+
+
+def make_services(settings: Settings) -> Services:
+    """Everything from the settings. Raises SetupError when the credential files cannot be read."""
+    publisher = Publisher(settings)
+    return Services(
+        settings, Gate(settings.api), RateLimit(settings), publisher, DeadLetters(publisher), Sources()
+    )
+
+
+def services(request: Request) -> Services:
+    """The services of the app that serves this request."""
+    found: Services = request.app.state.services
+    return found

@@ -1,0 +1,53 @@
+"""Places where a test may kill a job: HEADWATER_FAILPOINT=<query>:<point>[:nth], in the local environment only.
+
+Points, in the order a micro-batch meets them: offsets (its range is in the checkpoint, nothing read yet), task (a
+task is running), before_write, after_write (tables written, ledger not), in_transaction (PostgreSQL, not committed),
+before_commit (all written, the batch not yet in the checkpoint's commit log).
+"""
+
+import itertools
+import os
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import psutil
+
+POINTS = ("offsets", "task", "before_write", "after_write", "in_transaction", "before_commit")
+_met: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
+
+
+def fail_at(query: str, point: str) -> None:
+    """Kill this process and its children, as a power cut would, when the fail-point names this place."""
+    if _due(query, point):
+        kill_now()
+
+
+def fail_during(query: str, point: str, busy: Callable[[], bool]) -> None:
+    """As `fail_at`, but from beside the work: kill as soon as `busy` says that it has begun."""
+    if _due(query, point):
+        threading.Thread(target=_kill_when, args=(busy,), daemon=True).start()
+
+
+def kill_now() -> None:
+    """SIGKILL to every child (the JVM and its Python workers among them), then to this process."""
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _due(query: str, point: str) -> bool:
+    wanted = os.environ.get("HEADWATER_FAILPOINT", "")
+    if not wanted or os.environ.get("HEADWATER_ENV", "local") != "local":
+        return False
+    name, _, rest = wanted.partition(":")
+    where, _, nth = rest.partition(":")
+    return (name, where) == (query, point) and next(_met[wanted]) == int(nth or 1)
+
+
+def _kill_when(busy: Callable[[], bool]) -> None:
+    while not busy():
+        time.sleep(0.002)
+    kill_now()

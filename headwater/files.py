@@ -1,0 +1,30 @@
+"""Files of the lake, wherever it lives, by Hadoop's file systems."""
+
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+
+def read_text(spark: SparkSession, path: str) -> str | None:
+    """The UTF-8 text of a small file; None when it is not there."""
+    files, place = _resolve(spark, path)
+    if not files.exists(place):
+        return None
+    stream = files.open(place)
+    try:
+        jvm: Any = spark._jvm
+        return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+    finally:
+        stream.close()
+
+
+def delete_folder(spark: SparkSession, path: str) -> bool:
+    """Delete a folder with all it holds; whether it was there."""
+    files, place = _resolve(spark, path)
+    return bool(files.delete(place, True))
+
+
+def _resolve(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    jvm: Any = spark._jvm
+    place = jvm.org.apache.hadoop.fs.Path(path)
+    return place.getFileSystem(spark._jsc.hadoopConfiguration()), place

@@ -1,0 +1,69 @@
+"""ops.ledger: what became of the rows of every micro-batch, per stream and tenant. Never purged."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from headwater.clock import utc_now
+from headwater.offsets import Ranges
+from headwater.settings import Settings
+from headwater.tables import append_once, exists, read_table
+from headwater.version import CODE_VERSION
+
+Offsets = dict[str, int]
+TABLE = "ops.ledger"
+_SCHEMA = """query STRING, query_id STRING, batch_id BIGINT, stream STRING, tenant_id STRING,
+  in_rows BIGINT, silver BIGINT, duplicate BIGINT, dead BIGINT, no_consent BIGINT, erased BIGINT,
+  offsets MAP<STRING, ARRAY<BIGINT>>, code_version STRING, written_at TIMESTAMP"""
+
+
+@dataclass
+class Entry:
+    """The counts of one stream and tenant in one batch."""
+
+    stream: str
+    tenant_id: str | None
+    in_rows: int = 0
+    silver: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    no_consent: int = 0
+    erased: int = 0
+    offsets: Ranges = field(default_factory=dict)
+
+
+def write_ledger(
+    spark: SparkSession, settings: Settings, query: str, query_id: str, batch_id: int, entries: Iterable[Entry]
+) -> None:
+    """Append a batch's entries; a second call for the same batch writes nothing."""
+    common = {"query": query, "query_id": query_id, "batch_id": batch_id, "code_version": CODE_VERSION}
+    rows = [{**common, **asdict(entry), "offsets": _pairs(entry), "written_at": utc_now()} for entry in entries]
+    if rows:
+        frame = spark.createDataFrame(rows, _SCHEMA).coalesce(1)
+        append_once(frame, settings, TABLE, query_id, batch_id)
+
+
+def _pairs(entry: Entry) -> dict[str, list[int]]:
+    return {place: [found.first, found.last] for place, found in entry.offsets.items()}
+
+
+def high_water(
+    spark: SparkSession, settings: Settings, query: str, *, before: str | None = None, only: str | None = None
+) -> Offsets:
+    """The last offset of every topic-partition that `query` has accounted for.
+
+    `only` takes just what the checkpoint with that query id wrote; `before` leaves that out, so that what remains
+    is from checkpoints that are gone.
+    """
+    if not exists(spark, settings, TABLE):
+        return {}
+    entries = read_table(spark, settings, TABLE).where(F.col("query") == query)
+    if before is not None:
+        entries = entries.where(F.col("query_id") != before)
+    if only is not None:
+        entries = entries.where(F.col("query_id") == only)
+    ranges = entries.select(F.explode("offsets").alias("place", "range"))
+    found = ranges.groupBy("place").agg(F.max(F.element_at("range", 2)).alias("last")).collect()
+    return {row["place"]: row["last"] for row in found}

@@ -1,0 +1,67 @@
+"""Ranges of Kafka offsets, counted beside the work by one observe() over a batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The first and last offset of a topic-partition in a batch, and how many records there were."""
+
+    first: int
+    last: int
+    count: int
+
+
+Ranges = dict[str, Range]  # by "topic-partition"
+
+
+def observe_places(rows: DataFrame, name: str, places: list[Place], *more: Column) -> DataFrame:
+    """Observe under `name`: `total`, and the range of every (topic, partition) of `places`, and `more` aggregates.
+
+    `rows` must have the columns topic, partition and offset.
+    """
+    ranges = [part for i, place in enumerate(places) for part in _aggregates(i, *place)]
+    return rows.observe(name, F.count(F.lit(1)).alias("total"), *ranges, *more)
+
+
+def _aggregates(number: int, topic: str, partition: int) -> list[Column]:
+    here = (F.col("topic") == topic) & (F.col("partition") == partition)
+    offset = F.when(here, F.col("offset"))
+    return [
+        F.min(offset).alias(f"first{number}"),
+        F.max(offset).alias(f"last{number}"),
+        F.count(offset).alias(f"count{number}"),
+    ]
+
+
+def observed_ranges(observed: dict[str, Any], places: list[Place]) -> Ranges | None:
+    """The ranges of the places that had rows; None when the observation does not cover every row."""
+    ranges = {
+        f"{topic}-{partition}": Range(observed[f"first{i}"], observed[f"last{i}"], observed[f"count{i}"])
+        for i, (topic, partition) in enumerate(places)
+        if observed.get(f"count{i}")
+    }
+    return ranges if sum(r.count for r in ranges.values()) == observed.get("total") else None
+
+
+def counted_ranges(batch: DataFrame) -> Ranges:
+    """The same by a query of its own: for a batch that was not consumed, or has partitions nobody knew of."""
+    offset = F.col("offset")
+    found = batch.groupBy("topic", "partition").agg(F.min(offset), F.max(offset), F.count(offset)).collect()
+    return {f"{row[0]}-{row[1]}": Range(row[2], row[3], row[4]) for row in found}
+
+
+def of_topic(ranges: Ranges, topic: str) -> Ranges:
+    """The ranges of one topic."""
+    return {place: r for place, r in ranges.items() if place.rsplit("-", 1)[0] == topic}
+
+
+def last_offsets(ranges: Ranges) -> dict[str, int]:
+    """The last offset by topic-partition."""
+    return {place: r.last for place, r in ranges.items()}

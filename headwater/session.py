@@ -1,0 +1,75 @@
+"""The one Spark session of a job, with every setting that streams on Delta need."""
+
+import os
+import sys
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from headwater.settings import ROOT, Settings
+
+
+def build_session(settings: Settings, app: str) -> SparkSession:
+    """A session with Delta, RocksDB state and UTC. Jars come from settings.spark.jars, on the class path."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ["TZ"] = "UTC"
+    builder = SparkSession.builder.appName(app).master(settings.spark.master)
+    for key, value in {**_defaults(settings), **settings.spark.conf}.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("WARN")
+    return spark
+
+
+def _defaults(settings: Settings) -> dict[str, str]:
+    return {**_delta(), **_streaming(settings), **_runtime(settings)}
+
+
+def _delta() -> dict[str, str]:
+    return {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # The default of 50 tasks to read a table's log costs seconds a batch on a small machine.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.databricks.delta.optimizeWrite.enabled": "false",
+        "spark.databricks.delta.autoCompact.enabled": "false",
+        "spark.databricks.delta.history.metricsEnabled": "false",
+    }
+
+
+def _streaming(settings: Settings) -> dict[str, str]:
+    state = "org.apache.spark.sql.execution.streaming.state"
+    rocksdb = settings.streams.state_store == "rocksdb"
+    provider = "RocksDBStateStoreProvider" if rocksdb else "HDFSBackedStateStoreProvider"
+    return {
+        "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
+        "spark.sql.streaming.stateStore.providerClass": f"{state}.{provider}",
+        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+        "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "false",
+        # A batch without data would only move the watermark, and costs as much as one with.
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        "spark.sql.streaming.stopTimeout": "60s",
+        "spark.scheduler.mode": "FAIR",
+    }
+
+
+def _runtime(settings: Settings) -> dict[str, str]:
+    conf = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
+        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.driver.memory": settings.spark.driver_memory,
+        # A repeated JSON key: the last one wins, as everywhere else.
+        "spark.sql.variant.allowDuplicateKeys": "true",
+        # Methods beyond 8,000 bytes of bytecode are never compiled by the JVM: fall back to split projections.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.python.worker.faulthandler.enabled": "true",
+    }
+    if settings.spark.jars:
+        jars = Path(settings.spark.jars)
+        folder = jars if jars.is_absolute() else ROOT / jars
+        conf["spark.driver.extraClassPath"] = conf["spark.executor.extraClassPath"] = f"{folder}/*"
+    return conf

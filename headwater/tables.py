@@ -1,0 +1,81 @@
+"""Delta tables of the lake: create, append exactly once, read."""
+
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from headwater.locks import commit_lock
+from headwater.settings import Settings
+
+PROPERTIES = {
+    # Readable by anyone who reads Delta; erased rows leave no trace in the log beyond these days.
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.checkpointInterval": "50",
+}
+
+
+def table_path(settings: Settings, full_name: str) -> str:
+    """<lake>/<layer>/<table>."""
+    return f"{settings.lake_root}/{full_name.replace('.', '/')}"
+
+
+def checkpoint_path(settings: Settings, query: str) -> str:
+    """<lake>/_checkpoints/<query>."""
+    return f"{settings.lake_root}/_checkpoints/{query}"
+
+
+def exists(spark: SparkSession, settings: Settings, full_name: str) -> bool:
+    """Whether the Delta table is there."""
+    return bool(DeltaTable.isDeltaTable(spark, table_path(settings, full_name)))
+
+
+def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
+    """Create `table` (a schemas.tables.Table) unless it is there; whether it was created."""
+    if exists(spark, settings, table.full_name):
+        return False
+    properties = PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.statistics)}
+    builder = DeltaTable.createIfNotExists(spark).location(table_path(settings, table.full_name))
+    for column in spark.createDataFrame([], table.columns).schema:
+        builder = builder.addColumn(column.name, column.dataType)
+    for key, value in properties.items():
+        builder = builder.property(key, value)
+    if table.partitions:
+        builder = builder.partitionedBy(*table.partitions)
+    with commit_lock(settings.lake_root, table.full_name):
+        builder.execute()
+    return True
+
+
+def read_table(spark: SparkSession, settings: Settings, full_name: str) -> DataFrame:
+    """The table's newest snapshot."""
+    return spark.read.format("delta").load(table_path(settings, full_name))
+
+
+def append_once(rows: DataFrame, settings: Settings, full_name: str, query_id: str, batch_id: int) -> None:
+    """Append a micro-batch's rows; a second call for the same query and batch writes nothing."""
+    with commit_lock(settings.lake_root, full_name):
+        (
+            rows.write.format("delta")
+            .mode("append")
+            .option("txnAppId", f"{query_id}.{full_name}")
+            .option("txnVersion", batch_id)
+            .save(table_path(settings, full_name))
+        )
+
+
+def properties(spark: SparkSession, settings: Settings, full_name: str) -> dict[str, str]:
+    """The table's properties."""
+    detail = DeltaTable.forPath(spark, table_path(settings, full_name)).detail().collect()[0]
+    return dict(detail["properties"])
+
+
+def set_property(spark: SparkSession, settings: Settings, full_name: str, key: str, value: str) -> None:
+    """Set one property. Keys and values come from us or from the broker, never from data."""
+    path = table_path(settings, full_name).replace("`", "``")
+    quoted = [text.replace("\\", "\\\\").replace("'", "\\'") for text in (key, value)]
+    with commit_lock(settings.lake_root, full_name):
+        spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{quoted[0]}' = '{quoted[1]}')")
+
+

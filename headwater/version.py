@@ -1,0 +1,3 @@
+"""The version of the code, as it is written beside what the code wrote."""
+
+CODE_VERSION = "0.1.0"

@@ -1,0 +1,1 @@
+"""Wiring: each job reads, calls transformations/, and writes."""

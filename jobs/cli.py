@@ -1,0 +1,82 @@
+"""The command line of the jobs: options → settings, session, queries, status line."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.launch import Launch, launch
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Once = Annotated[bool, typer.Option(help="Take all there is, then exit. Without it: run until SIGTERM.")]
+RunId = Annotated[str | None, typer.Option(help="Name of this run; a second run with the same name does nothing.")]
+DryRun = Annotated[bool, typer.Option(help="Print the resolved configuration, secrets hidden, and the plan.")]
+StatusFile = Annotated[str | None, typer.Option(help="Write the final status there as well, as JSON.")]
+Env = Annotated[str | None, typer.Option(help="Which conf/<env>.yaml; default HEADWATER_ENV, else local.")]
+Domain = Annotated[str, typer.Option(help="The domain, for example leads.")]
+Domains = Annotated[list[str] | None, typer.Option(help="Only these domains; default: all.")]
+System = Annotated[str, typer.Option(help="The destination, for example postgres or elasticsearch.")]
+FromStart = Annotated[bool, typer.Option(help="Empty the destination and rebuild it from silver.")]
+Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
+
+
+@app.command()
+def ingest(
+    domain: Domain, once: Once = False, run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None
+) -> None:
+    """Copy the domain's Kafka topics into bronze, each record exactly once."""
+    launch(Launch("ingest", (domain,), once, run_id, dry_run, status_file, env))
+
+
+@app.command()
+def refine(
+    domain: Domain,
+    once: Once = False,
+    accept_batch: Accept = None,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Decode, validate, normalise and deduplicate bronze into silver; the rest becomes dead letters."""
+    launch(Launch("refine", (domain,), once, run_id, dry_run, status_file, env, accept_batch=accept_batch))
+
+
+@app.command()
+def deliver(
+    domain: Domain,
+    to: System,
+    once: Once = False,
+    from_start: FromStart = False,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Upsert silver into one destination; older rows never overwrite newer ones."""
+    launch(Launch("deliver", (domain,), once, run_id, dry_run, status_file, env, to=to, from_start=from_start))
+
+
+@app.command()
+def run(
+    domain: Domains = None,
+    once: Once = False,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Run every query of the domains in one Spark application: ingest, refine and all deliveries."""
+    launch(Launch("run", tuple(domain or ()), once, run_id, dry_run, status_file, env))
+
+
+@app.command()
+def migrate(run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None) -> None:
+    """Create topics, Delta tables, PostgreSQL's schema and Elasticsearch's index where they are missing."""
+    launch(Launch("migrate", (), True, run_id, dry_run, status_file, env))
+
+
+@app.command()
+def audit(domain: Domain, run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None) -> None:
+    """Prove from the tables alone that every bronze record has exactly one outcome; exit 3 when it has not."""
+    launch(Launch("audit", (domain,), True, run_id, dry_run, status_file, env))

@@ -1,0 +1,39 @@
+"""Spark's, Kafka's and Delta's faults → ours. The text of a foreign fault is not passed on: it may quote a row."""
+
+import re
+
+from pyspark.errors import StreamingQueryException
+
+from headwater.errors import DataLossError, HeadwaterError, SetupError, TransientError
+
+_OUTAGE = re.compile(
+    r"TimeoutException|Connection refused|DisconnectException|No route to host|UnknownHostException"
+    r"|NetworkException|LeaderNotAvailable|Failed to construct kafka|BrokerNotAvailable|java\.net\."
+)
+_LOST = re.compile(r"OffsetOutOfRange|KAFKA_DATA_LOSS|Some data may have been lost|PARTITIONS_DELETED|failOnDataLoss")
+_CHECKPOINT = re.compile(r"STATE_STORE_[A-Z_]+|DIFFERENT_DELTA_TABLE_READ|DELTA_VERSIONS_NOT_CONTIGUOUS|Malformed(Log|Json)|empty offset log")
+_CODE = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
+_CLASS = re.compile(r"\b([a-z]+(?:\.[a-z0-9_]+)+\.[A-Z]\w*(?:Exception|Error))\b")
+
+
+def translate(fault: BaseException | None) -> HeadwaterError | None:
+    """Our fault for a foreign one; None for none, or for a query that was only told to stop."""
+    if fault is None or isinstance(fault, HeadwaterError):
+        return fault
+    text = str(fault)
+    if isinstance(fault, StreamingQueryException) and "stopping: the batch was not begun" in text:
+        return None
+    what = _name(fault, text)
+    if _LOST.search(text):
+        return DataLossError(f"Kafka no longer has records that the checkpoint still needs ({what})")
+    if _CHECKPOINT.search(text):
+        return SetupError(f"checkpoint and table disagree ({what}); see docs/operations.md, lost checkpoint")
+    if _OUTAGE.search(text):
+        return TransientError(f"something outside does not answer ({what})")
+    return HeadwaterError(f"unexpected fault ({what})")
+
+
+def _name(fault: BaseException, text: str) -> str:
+    code = _CODE.search(text)
+    inner = _CLASS.findall(text)
+    return code[1] if code else (inner[-1].rsplit(".", 1)[-1] if inner else type(fault).__name__)

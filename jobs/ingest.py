@@ -1,0 +1,107 @@
+"""ingest: Kafka topics of a domain → bronze.<domain>, keyed by (topic, partition, offset).
+
+Safe to run again: an append carries the query's id and batch id, so a replayed batch is written once; without a
+checkpoint the query starts behind the highest offset that the ledger or the table has.
+"""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from headwater.errors import DataLossError, SetupError
+from headwater.execution import batch_numbers, busy, query_id
+from headwater.failpoints import fail_at, fail_during
+from headwater.ledger import Entry, high_water, write_ledger
+from headwater.metrics import EVENTS
+from headwater.offsets import Place, Ranges, counted_ranges, observe_places, observed_ranges, of_topic
+from headwater.tables import append_once, checkpoint_path, ensure_table, properties, read_table, set_property
+from jobs.queries import Context
+from schemas.contract import domain_contracts
+from schemas.tables import LEDGER, bronze
+from sources.kafka import partition_bounds, read_stream, starting_offsets, topic_ids
+
+_TOPIC_ID = "headwater.topic_id."
+
+
+class Ingest:
+    """The query ingest.<domain>."""
+
+    def __init__(self, context: Context, domain: str) -> None:
+        self.context = context
+        self.name = f"ingest.{domain}"
+        self.every_s = context.settings.streams.triggers.ingest_s
+        self.topics = sorted(domain_contracts(domain))
+        self.table = bronze(domain)
+        self.places: list[Place] = []
+
+    def prepare(self) -> None:
+        """Create the tables; refuse a checkpoint without its table, and a topic that is not the one it was."""
+        spark, settings = self.context.spark, self.context.settings
+        created = ensure_table(spark, settings, self.table)
+        ensure_table(spark, settings, LEDGER)
+        if created and self.context.has_checkpoint(self.name):
+            where = checkpoint_path(settings, self.name)
+            raise SetupError(
+                f"table {self.table.full_name} is gone, but its checkpoint is not; "
+                f"to ingest again what Kafka still has, delete {where}"
+            )
+        known = properties(spark, settings, self.table.full_name)
+        for topic, found in topic_ids(settings, self.topics).items():
+            self._check_topic(topic, known.get(_TOPIC_ID + topic), found)
+
+    def _check_topic(self, topic: str, before: str | None, found: str) -> None:
+        if before is None:
+            name = self.table.full_name
+            set_property(self.context.spark, self.context.settings, name, _TOPIC_ID + topic, found)
+        elif before != found:
+            raise DataLossError(
+                f"topic {topic} was deleted and made again (its id was {before}, is {found}): its offsets now mean "
+                f"other records. Move {self.table.full_name} and the checkpoints of its queries away, or restore the topic"
+            )
+
+    def source(self) -> DataFrame:
+        """The topics' records, from the checkpoint's offsets or from behind what the lake has."""
+        settings = self.context.settings
+        _, end = partition_bounds(settings, self.topics)
+        self.places = sorted((name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])) for name in end)
+        starting = "earliest"  # Spark ignores it once a checkpoint exists
+        if not self.context.has_checkpoint(self.name):
+            starting = starting_offsets(settings, self.topics, self._last_offsets())
+        rows = read_stream(self.context.spark, settings, self.topics, starting)
+        return observe_places(rows, self.name, self.places)
+
+    def _last_offsets(self) -> dict[str, int]:
+        """The higher of the ledger (never purged) and the table (a crash may leave the ledger one batch behind)."""
+        spark, settings = self.context.spark, self.context.settings
+        last = high_water(spark, settings, self.name)
+        rows = read_table(spark, settings, self.table.full_name)
+        for row in rows.groupBy("topic", "partition").agg(F.max("offset").alias("last")).collect():
+            place = f"{row['topic']}-{row['partition']}"
+            last[place] = max(last.get(place, -1), row["last"])
+        return last
+
+    def write(self, batch: DataFrame, batch_id: int) -> None:
+        """Append to bronze, then to the ledger."""
+        spark, settings = self.context.spark, self.context.settings
+        this = query_id(batch)
+        fail_at(self.name, "offsets")
+        fail_during(self.name, "task", lambda: busy(spark))
+        fail_at(self.name, "before_write")
+        append_once(batch, settings, self.table.full_name, this, batch_id)
+        fail_at(self.name, "after_write")
+        ranges = self._ranges(batch, this)
+        entries = [self._entry(topic, of_topic(ranges, topic)) for topic in self.topics]
+        entries = [entry for entry in entries if entry.in_rows]
+        write_ledger(spark, settings, self.name, this, batch_id, entries)
+        for entry in entries:
+            self.context.totals.add(rows_in=entry.in_rows, rows_out=entry.in_rows)
+            EVENTS.labels(self.name, entry.stream, "bronze").inc(entry.in_rows)
+        fail_at(self.name, "before_commit")
+
+    def _ranges(self, batch: DataFrame, this: str) -> Ranges:
+        observed = batch_numbers(self.context.spark, this, self.name).observed
+        ranges = observed_ranges(observed, self.places)
+        # Nothing was observed when Delta skipped a replayed batch.
+        return counted_ranges(batch) if ranges is None else ranges
+
+    def _entry(self, topic: str, ranges: Ranges) -> Entry:
+        return Entry(stream=topic, tenant_id=None, in_rows=sum(r.count for r in ranges.values()), offsets=ranges)

@@ -1,0 +1,108 @@
+"""From options to an exit code: settings, session, the job, its row in ops.job_runs, the status line."""
+
+import json
+import sys
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from prometheus_client import start_http_server
+from pyspark.sql import SparkSession
+
+from headwater.clock import utc_now
+from headwater.errors import HeadwaterError
+from headwater.log import configure_logging, logger
+from headwater.session import build_session
+from headwater.settings import Settings, load_settings
+from jobs.faults import translate
+from jobs.queries import Context
+from jobs.registry import JOBS
+from jobs.runs import finished_before, record_run
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the command line said."""
+
+    job: str
+    domains: tuple[str, ...]
+    once: bool
+    run_id: str | None = None
+    dry_run: bool = False
+    status_file: str | None = None
+    env: str | None = None
+    to: str | None = None
+    from_start: bool = False
+    accept_batch: int | None = None
+
+
+def launch(order: Launch) -> NoReturn:
+    """Run the job and leave the process with its exit code."""
+    configure_logging()
+    began = time.monotonic()
+    status: dict[str, Any] = {"job": order.job, "run_id": order.run_id or str(uuid.uuid4()), "status": "ok"}
+    code = 0
+    try:
+        settings = load_settings(order.env)
+        if order.dry_run:
+            _show(order, settings)
+        else:
+            status |= _run(order, settings, status["run_id"])
+    except Exception as fault:  # the edge: every fault becomes a status line and an exit code
+        ours = translate(fault) or HeadwaterError(type(fault).__name__)
+        _log.error("job_failed", job=order.job, why=str(ours), exc_info=fault)
+        status |= {"status": "failed", "error": str(ours)}
+        code = ours.exit_code
+    status["seconds"] = round(time.monotonic() - began, 3)
+    _say(status, order.status_file)
+    sys.exit(code)
+
+
+def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
+    spark = build_session(settings, f"headwater {order.job}")
+    context = Context(spark, settings, run_id, accept_batch=order.accept_batch, from_start=order.from_start)
+    try:
+        if order.run_id and finished_before(context, order.job):
+            return {"status": "noop"}
+        _serve_metrics(settings)
+        started = utc_now()
+        found: dict[str, Any] = {}
+        try:
+            found = JOBS[order.job](context, order) or {}
+        except HeadwaterError as fault:
+            record_run(context, order.job, started, "failed", str(fault))
+            raise
+        record_run(context, order.job, started, "ok", None)
+        return {**asdict(context.totals), "table_versions": {}, **found}
+    finally:
+        _stop(spark)
+
+
+def _serve_metrics(settings: Settings) -> None:
+    try:
+        start_http_server(settings.metrics.port, addr=settings.metrics.host)
+    except OSError:
+        _log.warning("metrics_not_served", port=settings.metrics.port, remedy="HEADWATER_METRICS__PORT=<free port>")
+
+
+def _show(order: Launch, settings: Settings) -> None:
+    print(json.dumps(settings.model_dump(mode="json"), indent=2))
+    print(json.dumps({"plan": {k: v for k, v in asdict(order).items() if v}}, indent=2))
+
+
+def _say(status: dict[str, Any], file: str | None) -> None:
+    line = json.dumps(status)
+    if file:
+        Path(file).write_text(line + "\n", encoding="utf-8")
+    print(line, flush=True)
+
+
+def _stop(spark: SparkSession) -> None:
+    try:
+        spark.stop()
+    except Exception:  # the JVM may be gone already
+        _log.warning("session_not_stopped")

@@ -1,0 +1,66 @@
+"""What every streaming query of a job is: a source, what to do with a batch, how often."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pyspark.sql import DataFrame, SparkSession
+
+from headwater.settings import Settings
+from headwater.files import read_text
+from headwater.tables import checkpoint_path
+
+
+@dataclass
+class Totals:
+    """What a run did so far, for the status line."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    no_consent: int = 0
+    erased: int = 0
+
+    def add(self, **counts: int) -> None:
+        """Add counts by name."""
+        for name, count in counts.items():
+            setattr(self, name, getattr(self, name) + count)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every job is given."""
+
+    spark: SparkSession
+    settings: Settings
+    run_id: str
+    accept_batch: int | None = None
+    from_start: bool = False
+    totals: Totals = field(default_factory=Totals)
+
+    def has_checkpoint(self, query: str) -> bool:
+        """Whether the query has started before: its checkpoint holds the file `metadata`, which holds its id."""
+        return self.checkpoint_id(query) is not None
+
+    def checkpoint_id(self, query: str) -> str | None:
+        """The query id in the checkpoint; None when there is none."""
+        text = read_text(self.spark, f"{checkpoint_path(self.settings, query)}/metadata")
+        return None if text is None else str(json.loads(text)["id"])
+
+
+class Query(Protocol):
+    """One checkpoint, one destination. `write` is called at least once per micro-batch and must bear repetition."""
+
+    name: str
+    every_s: float
+
+    def prepare(self) -> None:
+        """Create what the query needs and check what it must find; SetupError says what to mend."""
+
+    def source(self) -> DataFrame:
+        """The streaming DataFrame, made anew at each start."""
+        ...
+
+    def write(self, batch: DataFrame, batch_id: int) -> None:
+        """Do one micro-batch."""

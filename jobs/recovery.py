@@ -1,0 +1,97 @@
+"""refine after a lost checkpoint: which records were accounted for already, and which rows are written already.
+
+The dedupe state is rebuilt by reading bronze from its start. Records up to the old high water (the ledger's entries
+under earlier query ids) pass through the dedupe operator and nowhere else. Until the query has read past everything
+that silver and dead_letters hold, survivors are also held against those tables: a crash may have left rows written
+and not accounted for, and an event may be met in another order than the first time.
+"""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headwater.ledger import high_water
+from headwater.log import logger
+from headwater.tables import read_table
+from jobs.queries import Context
+from schemas.contract import Contract
+from schemas.tables import DEAD_LETTERS, Table
+from transformations.columns import dedupe_hash
+
+_log = logger(__name__)
+_REFINE_STAGES = ("decode", "validate")
+
+
+class Recovery:
+    """What one refine query must leave out. Idle, and free, when there was no earlier checkpoint."""
+
+    def __init__(self, context: Context, name: str, silver: Table, contract: Contract) -> None:
+        self.context = context
+        self.name = name
+        self.silver = silver
+        self.contract = contract
+        self.accounted: dict[str, int] = {}
+        self.ahead: dict[str, int] = {}
+
+    def prepare(self) -> None:
+        """Look up what earlier checkpoints of this query have done."""
+        spark, settings = self.context.spark, self.context.settings
+        this = self.context.checkpoint_id(self.name) or ""
+        self.accounted = high_water(spark, settings, self.name, before=this)
+        target = dict(self.accounted)
+        if self.accounted or not this:
+            for place, last in self._written_offsets().items():
+                target[place] = max(target.get(place, -1), last)
+        seen = high_water(spark, settings, self.name, only=this) if this else {}
+        self.ahead = {place: last for place, last in target.items() if seen.get(place, -1) < last}
+        if self.ahead:
+            _log.warning("recovering", query=self.name, until=self.ahead)
+
+    def _written_offsets(self) -> dict[str, int]:
+        found = self._written().groupBy("topic", "partition").agg(F.max("offset").alias("last")).collect()
+        return {f"{row['topic']}-{row['partition']}": row["last"] for row in found}
+
+    def _written(self) -> DataFrame:
+        """(topic, partition, offset) of every row of silver and of refine's dead letters, of this stream."""
+        spark, settings = self.context.spark, self.context.settings
+        rows = read_table(spark, settings, self.silver.full_name)
+        dead = read_table(spark, settings, DEAD_LETTERS.full_name)
+        dead = dead.where(F.col("stage").isin(*_REFINE_STAGES) & (F.col("stream") == self.contract.stream))
+        place = [F.col(f"source_{part}").alias(part) for part in ("topic", "partition", "offset")]
+        return rows.select(*place).union(dead.select(*place)).distinct()
+
+    def mark(self, classified: DataFrame) -> DataFrame:
+        """Add `accounted`: true for records that an earlier checkpoint has in the ledger."""
+        return classified.withColumn("accounted", self._accounted())
+
+    def _accounted(self) -> Column:
+        if not self.accounted:
+            return F.lit(False)
+        pairs = [F.lit(part) for pair in self.accounted.items() for part in pair]
+        place = F.concat_ws("-", "topic", F.col("partition").cast("string"))
+        return F.coalesce(F.col("offset") <= F.try_element_at(F.create_map(*pairs), place), F.lit(False))
+
+    def reconcile(self, batch: DataFrame) -> DataFrame:
+        """Add `written` (the row is in its table already); an event that silver has from elsewhere becomes a duplicate."""
+        if not self.ahead:
+            return batch.withColumn("written", F.lit(False))
+        places = self._written().withColumn("found", F.lit(True))
+        events = self._events().withColumn("known", F.lit(True))
+        joined = batch.join(places, ["topic", "partition", "offset"], "left").join(
+            events, "dedupe_hash", "left"
+        )
+        written = F.coalesce("found", F.lit(False))
+        again = ~written & ~F.col("accounted") & (F.col("outcome") == "silver") & F.col("known")
+        outcome = F.when(F.coalesce(again, F.lit(False)), "duplicate").otherwise(F.col("outcome"))
+        return joined.withColumns({"written": written, "outcome": outcome}).drop("found", "known")
+
+    def _events(self) -> DataFrame:
+        rows = read_table(self.context.spark, self.context.settings, self.silver.full_name)
+        key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in self.contract.dedupe_key]
+        return rows.select(dedupe_hash(F.lit(self.contract.stream), F.col("tenant_id"), key).alias("dedupe_hash")).distinct()
+
+    def passed(self, last: dict[str, int]) -> None:
+        """Take note of how far the query has come."""
+        if self.ahead:
+            self.ahead = {place: end for place, end in self.ahead.items() if last.get(place, -1) < end}
+            if not self.ahead:
+                _log.warning("recovered", query=self.name)

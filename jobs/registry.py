@@ -1,0 +1,57 @@
+"""JOBS: every job by the name that the command line knows."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jobs.audit import audit
+from jobs.deliver import Deliver
+from jobs.ingest import Ingest
+from jobs.migrate import migrate
+from jobs.queries import Context, Query
+from jobs.refine import Refine
+from jobs.runtime import Runtime
+from schemas.contract import contracts
+from sinks.registry import SINKS
+
+
+def _ingest(context: Context, order: Any) -> None:
+    Runtime(context, once=order.once).run([Ingest(context, order.domains[0])])
+
+
+def _refine(context: Context, order: Any) -> None:
+    Runtime(context, once=order.once).run([Refine(context, order.domains[0])])
+
+
+def _deliver(context: Context, order: Any) -> None:
+    Runtime(context, once=order.once).run([Deliver(context, order.domains[0], order.to)])
+
+
+def _run(context: Context, order: Any) -> None:
+    domains = order.domains or tuple(sorted({c.domain for c in contracts().values()}))
+    stages: list[list[Query]] = [[], [], []]
+    for domain in domains:
+        stages[0].append(Ingest(context, domain))
+        stages[1].append(Refine(context, domain))
+        stages[2] += [Deliver(context, domain, system) for found, system in sorted(SINKS) if found == domain]
+    runtime = Runtime(context, once=order.once)
+    # With --once each stage takes all that the one before has left.
+    for queries in stages if order.once else [[query for stage in stages for query in stage]]:
+        runtime.run(queries)
+
+
+def _migrate(context: Context, order: Any) -> dict[str, Any]:
+    return {"changes": migrate(context)}
+
+
+def _audit(context: Context, order: Any) -> dict[str, Any]:
+    return {"audit": audit(context, order.domains[0])}
+
+
+JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
+    "ingest": _ingest,
+    "refine": _refine,
+    "deliver": _deliver,
+    "run": _run,
+    "migrate": _migrate,
+    "audit": _audit,
+}

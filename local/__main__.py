@@ -1,0 +1,112 @@
+"""python -m local: the stack's command line. Results go to stdout, progress to stderr."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from headwater.errors import HeadwaterError
+from headwater.settings import load_settings
+from local import credentials, stack
+from local.environment import environment, lines
+from local.install import command
+from local.places import say
+from local.server import StartError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def install() -> None:
+    """Fetch the servers' binaries; quick when they are there."""
+    stack.install()
+
+
+@app.command()
+def up() -> None:
+    """Start the stack and wait until every server answers."""
+    stack.up()
+
+
+@app.command()
+def down(wipe: Annotated[bool, typer.Option(help="Delete the data and the lake, too.")] = False) -> None:
+    """Stop the stack; data is kept."""
+    stack.down()
+    if wipe:
+        stack.wipe()
+
+
+@app.command()
+def uninstall() -> None:
+    """Stop the stack and delete all that it keeps: data, lake, secrets, binaries."""
+    stack.uninstall()
+
+
+@app.command()
+def status() -> None:
+    """Show the servers; exit code 1 unless all are up."""
+    rows = stack.status()
+    for row in rows:
+        print(f"{row.name:<14} {row.state:<10} {row.pid:>8}  {row.ports}")
+    raise typer.Exit(0 if all(row.state == "up" for row in rows) else 1)
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="A server; without it, all of them.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("--lines", "-n", help="Lines of each log.")] = 40,
+) -> None:
+    """Show the end of the servers' logs."""
+    if name and name not in stack.SERVERS:
+        raise typer.BadParameter(f"no server named {name}: expected one of {', '.join(stack.SERVERS)}")
+    chosen = [stack.SERVERS[name]] if name else list(stack.SERVERS.values())
+    if follow:
+        paths = [str(server.log) for server in chosen]
+        os.execv(command("tail"), ["tail", "-n", str(count), "-F", *paths])  # noqa: S606 - no shell wanted
+    for server in chosen:
+        print(f"==> {server.name} ({server.log}) <==\n{server.tail(count)}\n")
+
+
+@app.command()
+def env() -> None:
+    """Print every address, DSN, path and key as KEY=VALUE, for eval."""
+    credentials.make_secrets()
+    print("\n".join(lines(environment())))
+
+
+@app.command()
+def topics() -> None:
+    """Create the Kafka topics that are missing."""
+    from headwater.topics import create_topics
+
+    for topic in create_topics(load_settings()):
+        print(topic)
+
+
+@app.command()
+def token(
+    tenant: Annotated[str, typer.Option(help="The tenant that the token speaks for.")],
+    scope: Annotated[str, typer.Option(help="Scopes, separated by spaces.")],
+) -> None:
+    """Print a JWT for the API, signed with the local key, valid for an hour."""
+    credentials.make_secrets()
+    jwt = load_settings().api.jwt
+    print(credentials.make_token(tenant, scope, jwt.issuer, jwt.audience))
+
+
+def main() -> None:
+    try:
+        app()
+    except StartError as fault:
+        server = stack.SERVERS[fault.name]
+        say(f"\n{fault}\nlast lines of {server.log}:\n{server.tail()}")
+        sys.exit(1)
+    except HeadwaterError as fault:
+        say(f"{fault}")
+        sys.exit(fault.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""silver.<table> → PostgreSQL: COPY to staging from the executors, then one transaction that upserts by key.
+
+A row the server refuses for its values (SQLSTATE class 22, 23) is found by halving the batch, and rejected
+alone. The newest row_version of a key stays, whatever the order and number of writes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from time import monotonic
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from pyspark.sql import DataFrame
+
+from headwater.clock import iso
+from headwater.errors import SetupError, TransientError
+from headwater.failpoints import fail_at
+from headwater.log import logger
+from headwater.settings import Settings
+from sinks.base import Rejected, Written
+from sinks.postgres_copy import BAD_TEXT, CopyTarget, Staged, classified, not_copyable, sqlstate_of, stage
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+LEAD_COLUMNS = (
+    "id event_id tenant_id idempotency_key source received_at first_name last_name email phone message"
+    " submission_type consent ip_address user_agent geo_country geo_city device browser os"
+    " utm_source utm_medium utm_campaign utm_content utm_term metadata row_version"
+).split()
+LINEAGE = ("source_topic", "source_partition", "source_offset")
+# Sorting a batch in memory, no compiling of a statement that runs once, and no waiting for ever.
+SESSION = "-c work_mem=64MB -c jit=off -c timezone=UTC -c lock_timeout=30s -c statement_timeout=600s"
+UNSENT_MS = 60_000
+# One lock per staging table, by its object id.
+STAGING_LOCK = "%s::regclass::oid::bigint"
+_log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A range of staged rows of one attempt, by staging's counter."""
+
+    attempt: UUID
+    first: int
+    last: int
+
+
+class PostgresSink:
+    """One table, upserted by `key`. `columns` are what it takes of silver, row_version among them."""
+
+    name = "postgres"
+
+    def __init__(
+        self,
+        settings: Settings,
+        query: str = "deliver.leads.postgres",
+        table: str = "leads",
+        key: Sequence[str] = ("tenant_id", "idempotency_key"),
+        columns: Sequence[str] = LEAD_COLUMNS,
+    ) -> None:
+        self._postgres = settings.postgres
+        self._query = query
+        self._path = tuple(table.split(".")) if "." in table else ("public", table)
+        self._key = tuple(key)
+        self._columns = tuple(columns)
+        self._staged_columns = (*self._columns, *(c for c in LINEAGE if c not in self._columns))
+        self._table = sql.Identifier(*self._path)
+        self._staging = sql.Identifier("staging", self._path[-1])
+
+    def setup(self) -> None:
+        """Check table and staging. Raises SetupError that names what `python -m jobs migrate` would make."""
+        _ = self._types
+        there = self._catalog(("staging", self._path[-1]))
+        self._require(there, ("n", "attempt", *self._staged_columns), f"staging.{self._path[-1]}")
+
+    def write(self, batch: DataFrame) -> Written:
+        """Upsert the rows, newest row_version wins. Reads the batch once; thrice if a text is unstorable."""
+        started = monotonic()
+        with self._connected() as connection:
+            connection.execute(f"SELECT pg_advisory_lock_shared({STAGING_LOCK})", (self._staging_name,))
+            attempt, staged, rejected = self._stage(batch)
+            written = Written(0, 0, 0, rejected)
+            if staged.rows:
+                written = self._merge(connection, attempt, staged, rejected)
+                connection.execute(f"SELECT pg_advisory_unlock_shared({STAGING_LOCK})", (self._staging_name,))
+                self._clear(connection, attempt)
+        self._report(written, staged, monotonic() - started)
+        return written
+
+    def _report(self, written: Written, staged: Staged, seconds: float) -> None:
+        _log.info(
+            "written",
+            sink=self.name,
+            query=self._query,
+            rows=written.rows,
+            inserted=written.inserted,
+            updated=written.updated,
+            unchanged=written.unchanged,
+            rejected=len(written.rejected),
+            min_event_time=iso(staged.earliest) if staged.earliest else None,
+            max_event_time=iso(staged.latest) if staged.latest else None,
+            seconds=round(seconds, 3),
+        )
+
+    def reset(self) -> None:
+        """Empty the table."""
+        with self._connected() as connection:
+            connection.execute(sql.SQL("TRUNCATE {}").format(self._table))
+
+    # Staging
+
+    def _stage(self, batch: DataFrame) -> tuple[UUID, Staged, tuple[Rejected, ...]]:
+        """COPY the batch; when the server finds text it cannot store, COPY again without those rows."""
+        attempt = uuid4()
+        rejected: tuple[Rejected, ...] = ()
+        staged = self._copy(batch, attempt)
+        if staged.sqlstate == BAD_TEXT:
+            unfit = not_copyable(batch, attempt, self._staged_columns)
+            rows = batch.where(unfit).select(*LINEAGE, "tenant_id").collect()
+            rejected = tuple(_rejected(tuple(row), BAD_TEXT, None) for row in rows)
+            attempt = uuid4()
+            staged = self._copy(batch.where(~unfit), attempt)
+        if staged.sqlstate:
+            raise classified(staged.sqlstate, f"COPY to staging.{self._path[-1]}")
+        return attempt, staged, rejected
+
+    def _copy(self, batch: DataFrame, attempt: UUID) -> Staged:
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+            self._staging, _names(("attempt", *self._staged_columns))
+        )
+        target = CopyTarget(self._conninfo, statement.as_bytes(None))
+        return stage(batch, target, attempt, self._staged_columns, self._postgres.copy_partitions)
+
+    def _clear(self, connection: Connection, attempt: UUID) -> None:
+        """Empty staging: all of it when no one else writes (orphans too, no bloat), else only our own rows.
+
+        Nothing depends on it: an attempt's rows are never read again. "No one else" is what the shared lock
+        tells that every write holds from before its COPY until its commit.
+        """
+        with connection.transaction():
+            connection.execute("SET LOCAL lock_timeout = '1s'")
+            asked = f"SELECT pg_try_advisory_xact_lock({STAGING_LOCK})"
+            if connection.execute(asked, (self._staging_name,)).fetchone() == (True,):
+                with _unless_locked(connection):
+                    connection.execute(sql.SQL("TRUNCATE {}").format(self._staging))
+                    return
+            connection.execute(sql.SQL("DELETE FROM {} WHERE attempt = %s").format(self._staging), (attempt,))
+
+    # The transaction
+
+    def _merge(
+        self, connection: Connection, attempt: UUID, staged: Staged, rejected: tuple[Rejected, ...]
+    ) -> Written:
+        refused: list[Rejected] = []
+        with connection.transaction():
+            rows = self._staged_rows(connection, attempt, staged.rows)
+            inserted, updated = self._upsert(connection, rows, refused)
+            fail_at(self._query, "in_transaction")
+        unchanged = staged.rows - inserted - updated - len(refused)
+        return Written(inserted, updated, max(unchanged, 0), (*rejected, *refused))
+
+    def _staged_rows(self, connection: Connection, attempt: UUID, expected: int) -> _Rows:
+        """The attempt's range; staging is unlogged, so a server that crashed after COPY has lost it."""
+        query = sql.SQL("SELECT min(n), max(n), count(*) FROM {} WHERE attempt = %s").format(self._staging)
+        found = connection.execute(query, (attempt,)).fetchone()
+        if found is None or found[2] < expected:
+            raise TransientError(f"staging.{self._path[-1]} lost rows of this batch: the server restarted")
+        return _Rows(attempt, found[0], found[1])
+
+    def _upsert(self, connection: Connection, rows: _Rows, refused: list[Rejected]) -> tuple[int, int]:
+        """Inserted and updated; a range with a bad row is halved until the row is alone."""
+        try:
+            with connection.transaction():
+                span = (rows.attempt, rows.first, rows.last)
+                done = connection.execute(self._upsert_statement, span).fetchone()
+                return (done[0], done[1]) if done else (0, 0)
+        except (psycopg.DataError, psycopg.IntegrityError) as fault:
+            if rows.first == rows.last:
+                refused.append(self._refused(connection, rows, fault))
+                return 0, 0
+        middle = (rows.first + rows.last) // 2
+        low = self._upsert(connection, _Rows(rows.attempt, rows.first, middle), refused)
+        high = self._upsert(connection, _Rows(rows.attempt, middle + 1, rows.last), refused)
+        return low[0] + high[0], low[1] + high[1]
+
+    def _refused(self, connection: Connection, rows: _Rows, fault: psycopg.Error) -> Rejected:
+        query = sql.SQL("SELECT {} FROM {} WHERE attempt = %s AND n = %s").format(
+            _names((*LINEAGE, "tenant_id")), self._staging
+        )
+        found = connection.execute(query, (rows.attempt, rows.first)).fetchone()
+        rule = fault.diag.constraint_name or fault.diag.column_name
+        return _rejected(found or (), sqlstate_of(fault), rule)
+
+    @cached_property
+    def _upsert_statement(self) -> sql.Composed:
+        """Casts go without length: `text::varchar(50)` would cut silently, the column itself refuses."""
+        replaced = [c for c in self._columns if c not in (*self._key, "id")]
+        change = sql.SQL("{0} = excluded.{0}")
+        changes = [change.format(sql.Identifier(c)) for c in replaced]
+        if "updated_at" in self._types:
+            changes.append(sql.SQL("{} = now()").format(sql.Identifier("updated_at")))
+        casts = [sql.SQL("{}::{}").format(sql.Identifier(c), sql.SQL(self._types[c])) for c in self._columns]
+        return sql.SQL(
+            "WITH done AS (INSERT INTO {table} AS kept ({columns})"
+            " SELECT DISTINCT ON ({key}) {casts} FROM {staging} WHERE attempt = %s AND n BETWEEN %s AND %s"
+            " ORDER BY {key}, row_version::bigint DESC"
+            " ON CONFLICT ({key}) DO UPDATE SET {changes} WHERE excluded.row_version > kept.row_version"
+            " RETURNING (xmax = 0) AS fresh)"
+            " SELECT count(*) FILTER (WHERE fresh), count(*) FILTER (WHERE NOT fresh) FROM done"
+        ).format(
+            table=self._table,
+            columns=_names(self._columns),
+            key=_names(self._key),
+            casts=sql.SQL(", ").join(casts),
+            staging=self._staging,
+            changes=sql.SQL(", ").join(changes),
+        )
+
+    # The server
+
+    @cached_property
+    def _types(self) -> dict[str, str]:
+        """The table's columns with their types, without lengths."""
+        there = self._catalog(self._path)
+        self._require(there, self._columns, ".".join(self._path))
+        return there
+
+    def _catalog(self, path: tuple[str, ...]) -> dict[str, str]:
+        query = (
+            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
+            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+        )
+        with self._connected() as connection:
+            return dict(connection.execute(query, (sql.Identifier(*path).as_string(),)).fetchall())
+
+    def _require(self, there: dict[str, str], wanted: Sequence[str], table: str) -> None:
+        missing = [name for name in wanted if name not in there]
+        if missing:
+            what = f"columns {', '.join(missing)} of {table}" if there else f"the table {table}"
+            raise SetupError(f"PostgreSQL lacks {what}: run `python -m jobs migrate`")
+
+    @property
+    def _staging_name(self) -> str:
+        return self._staging.as_string()
+
+    @cached_property
+    def _conninfo(self) -> str:
+        password = self._postgres.password
+        return make_conninfo(
+            self._postgres.dsn,
+            password=password.get_secret_value() if password else None,
+            connect_timeout=self._postgres.connect_timeout_s,
+            application_name=self._query,
+            options=SESSION,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=UNSENT_MS,
+        )
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection in autocommit; its faults as ours, without their text, which may quote a row."""
+        try:
+            with psycopg.connect(self._conninfo, autocommit=True) as connection:
+                yield connection
+        except psycopg.Error as fault:
+            raise classified(sqlstate_of(fault), ".".join(self._path)) from None
+
+
+@contextmanager
+def _unless_locked(connection: Connection) -> Iterator[None]:
+    """A savepoint that a lock timeout undoes quietly: an orphaned task may still hold the table."""
+    try:
+        with connection.transaction():
+            yield
+    except psycopg.errors.LockNotAvailable:
+        return
+
+
+def _rejected(row: tuple[Any, ...], code: str, rule: str | None) -> Rejected:
+    topic, partition, offset, tenant = row
+    return Rejected(topic, int(partition), int(offset), tenant, code=code, rule=rule)
+
+
+def _names(columns: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))

@@ -1,0 +1,185 @@
+"""Rows of a batch → staging.<table>, by COPY from the executors; and what a PostgreSQL fault means.
+
+The lines of COPY's text format are built by Spark's own expressions. A Python task only hands Arrow's buffer
+to the server. Every row carries its batch's attempt: rows of a retried, speculative or orphaned task have
+another attempt or are doubles, and both are ignored later.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from uuid import UUID
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType, DataType, StringType, TimestampNTZType, TimestampType
+
+from headwater.errors import HeadwaterError, SetupError, TransientError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NULL = "\\N"
+# Backslash first: the others put backslashes in.
+ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
+ISO_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
+BAD_TEXT = "22021"  # character_not_in_repertoire: a NUL, or bytes that are not UTF-8
+NO_ANSWER = "08006"
+LOGIN_REFUSED = "28000"
+_MISUSE = "42000"
+# libpq's login faults carry no SQLSTATE; these words of its (English) text tell them from an outage.
+_LOGIN_WORDS = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "pg_hba.conf",
+    "not permitted",
+)
+_RESULT = pa.schema(
+    [("rows", pa.int64()), ("earliest", pa.int64()), ("latest", pa.int64()), ("sqlstate", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class CopyTarget:
+    """Where a task sends its lines: a connection string (with the password, never shown) and the COPY."""
+
+    conninfo: str
+    statement: bytes
+
+    def __repr__(self) -> str:
+        return "CopyTarget(…)"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What all tasks did: rows committed, their event times, and the first fault's SQLSTATE."""
+
+    rows: int
+    earliest: datetime | None
+    latest: datetime | None
+    sqlstate: str | None
+
+
+def stage(
+    batch: DataFrame, target: CopyTarget, attempt: UUID, columns: Sequence[str], partitions: int
+) -> Staged:
+    """COPY the batch by at most `partitions` tasks, each one transaction. Server faults come back as data."""
+    lines = batch.select(
+        copy_line(batch, attempt, columns).alias("line"), F.unix_micros("event_time").alias("micros")
+    )
+    results = (
+        lines.coalesce(partitions)
+        .mapInArrow(_task(target), "rows BIGINT, earliest BIGINT, latest BIGINT, sqlstate STRING")
+        .collect()
+    )
+    return _summed(results)
+
+
+def copy_line(batch: DataFrame, attempt: UUID, columns: Sequence[str]) -> Column:
+    """One line of COPY's text format, newline included: the attempt, then the columns."""
+    kinds = {field.name: field.dataType for field in batch.schema}
+    fields = [F.coalesce(copy_text(F.col(name), kinds[name]), F.lit(NULL)) for name in columns]
+    return F.concat(F.concat_ws("\t", F.lit(str(attempt)), *fields), F.lit("\n"))
+
+
+def copy_text(value: Column, kind: DataType) -> Column:
+    """A value as COPY's text format wants it; null stays null. Times carry their offset."""
+    if isinstance(kind, TimestampType):
+        return F.date_format(value, ISO_MICROSECONDS)
+    if isinstance(kind, BooleanType):
+        return F.substring(value.cast("string"), 1, 1)
+    if isinstance(kind, TimestampNTZType):
+        raise SetupError("a TIMESTAMP_NTZ cannot be copied: which zone would it be in?")
+    text = value.cast("string")
+    if not isinstance(kind, StringType):
+        return text
+    for raw, escaped in ESCAPES:
+        text = F.replace(text, F.lit(raw), F.lit(escaped))
+    return text
+
+
+def not_copyable(batch: DataFrame, attempt: UUID, columns: Sequence[str]) -> Column:
+    """Whether the row holds a NUL or invalid UTF-8: one such row makes the server refuse a whole COPY."""
+    line = copy_line(batch, attempt, columns)
+    return line.contains("\0") | ~F.is_valid_utf8(line)
+
+
+def classified(sqlstate: str, where: str) -> HeadwaterError:
+    """What a fault of the server means to us, in a sentence without any of its text."""
+    fault = f"{where}: SQLSTATE {sqlstate}"
+    if sqlstate.startswith(("28", "3D")):
+        return SetupError(f"{fault}: PostgreSQL refuses the login; check postgres.dsn and its password")
+    if sqlstate == "42501":
+        return SetupError(f"{fault}: the role lacks a right; run `python -m jobs migrate`")
+    if sqlstate.startswith(("42", "3F", "0A")):
+        return SetupError(f"{fault}: a table or column is missing or differs; run `python -m jobs migrate`")
+    return TransientError(f"{fault}: PostgreSQL is away or too busy")
+
+
+def sqlstate_of(fault: psycopg.Error) -> str:
+    """The fault's SQLSTATE, or the nearest one for faults that libpq raises without."""
+    if fault.sqlstate:
+        return fault.sqlstate
+    if not isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):
+        return _MISUSE
+    text = str(fault)
+    return LOGIN_REFUSED if any(words in text for words in _LOGIN_WORDS) else NO_ANSWER
+
+
+def _task(target: CopyTarget) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from _copied(target, batches)
+
+    return run
+
+
+def _copied(target: CopyTarget, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Runs in a Python worker. A fault is returned, not raised: Spark would log its text, which quotes rows.
+
+    An empty partition does not connect.
+    """
+    filled = (batch for batch in batches if batch.num_rows)
+    first = next(filled, None)
+    if first is None:
+        return
+    rows, times, state = 0, [], None
+    try:
+        with psycopg.connect(target.conninfo) as connection, connection.cursor() as cursor:
+            with cursor.copy(target.statement) as copy:
+                for batch in chain((first,), filled):
+                    copy.write(_payload(batch.column(0)))
+                    rows += batch.num_rows
+                    times.append(pc.min_max(batch.column(1)).as_py())
+    except psycopg.Error as fault:
+        rows, state = 0, sqlstate_of(fault)
+    earliest = min((t["min"] for t in times if t["min"] is not None), default=None)
+    latest = max((t["max"] for t in times if t["max"] is not None), default=None)
+    yield pa.RecordBatch.from_pydict(
+        {"rows": [rows], "earliest": [earliest], "latest": [latest], "sqlstate": [state]}, schema=_RESULT
+    )
+
+
+def _payload(lines: pa.Array) -> bytes:
+    """The bytes of all lines at once: Arrow keeps a string column's values one behind the other."""
+    column = lines.cast(pa.string())
+    _, offsets, values = column.buffers()
+    bounds = memoryview(offsets).cast("i")
+    return bytes(memoryview(values)[bounds[column.offset] : bounds[column.offset + len(column)]])
+
+
+def _summed(results: list[Row]) -> Staged:
+    earliest = min((r.earliest for r in results if r.earliest is not None), default=None)
+    latest = max((r.latest for r in results if r.latest is not None), default=None)
+    return Staged(
+        rows=sum(r.rows for r in results),
+        earliest=_moment(earliest),
+        latest=_moment(latest),
+        sqlstate=next((r.sqlstate for r in results if r.sqlstate), None),
+    )
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)

@@ -1,0 +1,96 @@
+"""Facts that only libraries know: E.164 phone numbers, device, browser and system, country and city.
+
+One Arrow UDF, because phonenumbers, ua-parser and MaxMind have no form in Spark SQL; each distinct value of a batch
+is looked up once per Python worker.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+FACTS = "phone STRING, ip STRING, country STRING, city STRING, device STRING, browser STRING, os STRING"
+_REMEMBERED = 50_000
+
+
+def enrichment(geo_database: str | None) -> Callable[[Column, Column, Column], Column]:
+    """A function (phone, ip_address, user_agent) → struct of facts; a value that is not understood gives nulls."""
+
+    @F.pandas_udf(FACTS)  # type: ignore[call-overload, untyped-decorator]
+    def facts(phone: pd.Series, ip_address: pd.Series, user_agent: pd.Series) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "phone": phone.map(e164, na_action="ignore"),
+                "ip": ip_address.map(valid_ip, na_action="ignore"),
+                **_split(ip_address, lambda ip: place_of(geo_database, ip), ("country", "city")),
+                **_split(user_agent, agent_of, ("device", "browser", "os")),
+            }
+        )
+
+    return facts  # type: ignore[no-any-return]
+
+
+def _split(values: pd.Series, look_up: Callable[[str], tuple[Any, ...]], names: tuple[str, ...]) -> dict[str, list[Any]]:
+    nothing = (None,) * len(names)
+    found = [look_up(value) if isinstance(value, str) else nothing for value in values]
+    return {name: [row[i] for row in found] for i, name in enumerate(names)}
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def e164(text: str) -> str | None:
+    """E.164 of an international number (+ and country code, or a tel: URI); None when it is not a possible number."""
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse(text.removeprefix("tel:"), None)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_valid_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def valid_ip(text: str) -> str | None:
+    """The address in its canonical form; None when it is neither IPv4 nor IPv6."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return None if getattr(address, "scope_id", None) else str(address)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def agent_of(text: str) -> tuple[str | None, str | None, str | None]:
+    """(device, browser, operating system) of a User-Agent header."""
+    from ua_parser import parse
+
+    found = parse(text[:2048])
+    return tuple(part.family[:100] if part else None for part in (found.device, found.user_agent, found.os))  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def place_of(database: str | None, ip: str) -> tuple[str | None, str | None]:
+    """(country, city) in English by the operator's MaxMind file; nulls without one."""
+    if database is None or valid_ip(ip) is None:
+        return None, None
+    record = _reader(database).get(ip)
+    if not isinstance(record, dict):
+        return None, None
+    return tuple(_english(record.get(part)) for part in ("country", "city"))  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=1)
+def _reader(database: str) -> Any:
+    import maxminddb
+
+    return maxminddb.open_database(database)
+
+
+def _english(part: Any) -> str | None:
+    name = part.get("names", {}).get("en") if isinstance(part, dict) else None
+    return name[:100] if isinstance(name, str) else None

@@ -1,0 +1,92 @@
+"""bronze bytes → a parsed document, or the one reason why there is none.
+
+The document is parsed twice, by built-ins that stay in the JVM: to VARIANT, which is strict and keeps each value's
+own type, so that 5 is never mistaken for "5"; and by from_json, which is the quick way to many fields. `shape` is
+the VARIANT's type as text, such as `OBJECT<a: BIGINT, z: OBJECT<email: STRING>>`, and one look at it replaces a look
+at every field.
+"""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+ROOT = "$.z"
+# The parser stops behind the first value. Wrapped as {"z": document, "a": 0}, a document with anything behind it
+# is malformed or loses its "a".
+_WHOLE = "OBJECT<a: BIGINT, z: "
+_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+
+
+def parse_json(bronze: DataFrame) -> DataFrame:
+    """Add `text`, `doc` (VARIANT, the document at $.z), `shape` and `fault` (reason code or null).
+
+    `text` and `doc` are null when the bytes are too many, not UTF-8 or not JSON.
+    """
+    size = F.coalesce(F.octet_length("value"), F.lit(0))
+    text = F.col("value").cast("string")
+    readable = (size > 0) & (size <= MAX_BYTES) & F.is_valid_utf8(text)
+    wrapped = F.concat(F.lit('{"z":'), F.col("text"), F.lit(',"a":0}'))
+    return (
+        bronze.withColumn("text", F.when(readable, text))
+        .withColumn("doc", F.try_parse_json(wrapped))
+        .withColumn("shape", F.schema_of_variant("doc"))
+        .withColumn("fault", _fault(size, F.col("text"), F.col("shape")))
+    )
+
+
+def _fault(size: Column, text: Column, shape: Column) -> Column:
+    return (
+        F.when(size == 0, "empty")
+        .when(size > MAX_BYTES, "too_large")
+        .when(text.isNull(), "invalid_utf8")
+        .when(deeper_than(text, MAX_DEPTH), "too_deep")
+        .when(shape.isNull() & text.rlike(r"^\s*$"), "empty")
+        .when(~F.coalesce(shape.startswith(_WHOLE), F.lit(False)), "malformed_json")
+        .when(~shape.startswith(_WHOLE + "OBJECT<"), "type_mismatch")
+        .when(has_nul(text), "nul_character")
+        .when(has_lone_surrogate(text), "invalid_utf8")
+        .when(has_overflow(text), "type_mismatch")
+    )
+
+
+def without_strings(text: Column) -> Column:
+    """JSON text with the content of its strings taken out. Two passes, no backtracking: safe on any input."""
+    return F.regexp_replace(F.regexp_replace(text, r"(?s)\\.", ""), '"[^"]*+"', '""')
+
+
+def deeper_than(text: Column, depth: int) -> Column:
+    """True when arrays and objects nest more than `depth` levels; looked at only where enough of them open."""
+    shape = F.regexp_replace(without_strings(text), r"[^\[\]{}]++", "")
+    # A loop inside one expression: 32 nested calls would outgrow what the JVM compiles.
+    peeled = F.aggregate(
+        F.sequence(F.lit(1), F.lit(depth)), shape, lambda left, _: F.regexp_replace(left, r"\[\]|\{\}", "")
+    )
+    closed = F.replace(F.replace(text, F.lit("["), F.lit("")), F.lit("{"), F.lit(""))
+    opening = F.octet_length(text) - F.octet_length(closed)
+    return F.when(opening <= depth, F.lit(False)).otherwise(F.octet_length(peeled) > 0)
+
+
+def has_nul(text: Column) -> Column:
+    """True when a string holds an escaped U+0000, which PostgreSQL cannot store."""
+    return F.when(~F.contains(text, F.lit("\\u0000")), F.lit(False)).otherwise(
+        F.contains(_without_escaped_backslashes(text), F.lit("\\u0000"))
+    )
+
+
+def has_lone_surrogate(text: Column) -> Column:
+    """True when an escape names half of a surrogate pair: not a character, and not UTF-8."""
+    single = F.regexp_replace(_without_escaped_backslashes(text), _PAIR, "").rlike(r"\\u[dD][89a-fA-F]")
+    return F.when(~text.rlike(r"\\u[dD][89a-fA-F]"), F.lit(False)).otherwise(single)
+
+
+def has_overflow(text: Column) -> Column:
+    """True when a number is too large for a double, such as 1e400."""
+    number = r"-?[0-9]+(?:\.[0-9]+)?[eE]\+?[0-9]{3,}|[0-9]{309,}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+    found = F.regexp_extract_all(without_strings(text), F.lit(f"({number})"))
+    infinite = F.exists(found, lambda n: F.abs(n.try_cast("double")) == F.lit(float("inf")))
+    return F.when(~text.rlike(r"[0-9][eE]\+?[0-9]{3}|[0-9]{309}"), F.lit(False)).otherwise(infinite)
+
+
+def _without_escaped_backslashes(text: Column) -> Column:
+    return F.replace(text, F.lit("\\\\"), F.lit(""))
