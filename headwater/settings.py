@@ -78,6 +78,7 @@ class Elasticsearch(Section):
     url: str
     username: str | None
     password: SecretStr | None
+    prefix: str = Field(pattern=r"^[a-z0-9_-]*$")
     batch_entries: int = Field(ge=1)
     batch_bytes: str
 

@@ -14,21 +14,24 @@ _log = logger(__name__)
 
 def report(name: str, stream: StreamingQuery, last: dict[str, Any]) -> None:
     """Publish the newest progress, once per batch. `last` remembers which one that was."""
-    progress = stream.lastProgress
-    if progress is None or (progress["batchId"], progress["timestamp"]) == last.get("seen"):
+    newest = stream.lastProgress
+    if newest is None:
+        return
+    progress = json.loads(newest.json)
+    if (progress["batchId"], progress["timestamp"]) == last.get("seen"):
         return
     last["seen"] = (progress["batchId"], progress["timestamp"])
     lag = _lag(name, progress["sources"][0])
     if not progress["numInputRows"]:
         return
-    BATCH_ROWS.labels(name).set(progress["processedRowsPerSecond"] or 0.0)
+    BATCH_ROWS.labels(name).set(progress.get("processedRowsPerSecond", 0.0))
     LAST_BATCH.labels(name).set(utc_now().timestamp())
     _log.info(
         "batch",
         query=name,
         batch_id=progress["batchId"],
         rows=progress["numInputRows"],
-        rows_per_s=round(progress["processedRowsPerSecond"] or 0.0),
+        rows_per_s=round(progress.get("processedRowsPerSecond", 0.0)),
         seconds={part: ms / 1000 for part, ms in sorted(progress["durationMs"].items()) if ms >= 100},
         lag=lag,
     )
@@ -36,7 +39,7 @@ def report(name: str, stream: StreamingQuery, last: dict[str, Any]) -> None:
 
 def _lag(name: str, source: Any) -> int | None:
     """Records (Kafka) or files (Delta) that are there and not yet taken."""
-    end, latest = _offsets(source["endOffset"]), _offsets(source["latestOffset"])
+    end, latest = source.get("endOffset") or {}, source.get("latestOffset") or {}
     total = 0
     for topic, partitions in latest.items():
         if not isinstance(partitions, dict):
@@ -45,11 +48,6 @@ def _lag(name: str, source: Any) -> int | None:
             behind = max(0, newest - end.get(topic, {}).get(partition, 0))
             LAG.labels(name, topic, partition).set(behind)
             total += behind
-        continue
-    metrics = source["metrics"] or {}
+    metrics = source.get("metrics") or {}
     return int(metrics["numFilesOutstanding"]) if "numFilesOutstanding" in metrics else total
 
-
-def _offsets(text: Any) -> dict[str, Any]:
-    found = json.loads(text) if isinstance(text, str) else text
-    return found if isinstance(found, dict) else {}

@@ -63,7 +63,8 @@ class Refine:
         fresh = rows.withColumn("refined_at", F.current_timestamp()).transform(classify(self.contract))
         marked = fresh.transform(self.recovery.mark)
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))
-        tenants = F.approx_top_k(F.when(~F.col("accounted"), who), TENANTS, TENANTS).alias("tenants")
+        counted = F.when(~F.col("accounted"), who)
+        tenants = F.call_function("approx_top_k", counted, F.lit(TENANTS), F.lit(TENANTS)).alias("tenants")
         seen = observe_places(marked, self.name, self.places, F.count_if("accounted").alias("accounted"), tenants)
         return seen.transform(first_within(self.contract.dedupe_window))
 

@@ -89,6 +89,7 @@ class Runtime:
         report(one.query.name, one.stream, one.progress)
         if one.stream.isActive:
             return
+        report(one.query.name, one.stream, one.progress)
         fault = one.fault or translate(one.stream.exception())
         one.stream, one.fault = None, None
         if fault is None:
@@ -101,6 +102,7 @@ class Runtime:
             one.query.prepare()
             one.stream = self._start_stream(one)
         except Exception as fault:  # every fault of a start is sorted into ours
+            _log.error("start_failed", query=one.query.name, exc_info=fault)
             self._fell(one, translate(fault) or HeadwaterError(type(fault).__name__))
 
     def _start_stream(self, one: Running) -> StreamingQuery:

@@ -38,7 +38,7 @@ def bronze(domain: str) -> Table:
         """key BINARY, value BINARY, headers ARRAY<STRUCT<key: STRING, value: BINARY>>,
            topic STRING, partition INT, offset BIGINT, kafka_timestamp TIMESTAMP,
            ingested_at TIMESTAMP, ingest_date DATE""",
-        ("topic", "partition", "offset", "ingested_at"),
+        ("partition", "offset", "ingested_at"),
         ("topic", "ingest_date"),
     )
 
