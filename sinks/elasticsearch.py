@@ -50,8 +50,8 @@ class ElasticsearchSink:
     ) -> None:
         self._elasticsearch = settings.elasticsearch
         self._query = query
-        self._alias = alias
-        self._index = f"{alias}-v1"
+        self._alias = settings.elasticsearch.prefix + alias
+        self._index = f"{self._alias}-v1"
         self._key = key
         self._patience_s = patience_s
         text = (resources.files("schemas") / "elasticsearch" / definition).read_text(encoding="utf-8")
