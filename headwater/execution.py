@@ -1,7 +1,7 @@
 """The running batch's own numbers, read inside foreachBatch. Private Spark API: all of it is in this file.
 
-`observe()` rows and operator metrics reach `StreamingQuery.lastProgress` only after the commit; the ledger needs
-them before the first write.
+`observe()` rows and operator metrics reach `StreamingQuery.lastProgress` only after the commit; the ledger
+needs them before the first write.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Places where a test may kill a job: HEADWATER_FAILPOINT=<query>:<point>[:nth], in the local environment only.
+"""Places where a test may kill a job, locally only: HEADWATER_FAILPOINT=<query>:<point>[:nth].
 
-Points, in the order a micro-batch meets them: offsets (its range is in the checkpoint, nothing read yet), task (a
-task is running), before_write, after_write (tables written, ledger not), in_transaction (PostgreSQL, not committed),
-before_commit (all written, the batch not yet in the checkpoint's commit log).
+Points, in the order a micro-batch meets them: offsets (its range is in the checkpoint, nothing read yet),
+task (a task is running), before_write, after_write (tables written, ledger not), in_transaction (PostgreSQL,
+not committed), before_commit (all written, the batch not yet in the checkpoint's commit log).
 """
 
 import itertools

@@ -35,11 +35,18 @@ class Entry:
 
 
 def write_ledger(
-    spark: SparkSession, settings: Settings, query: str, query_id: str, batch_id: int, entries: Iterable[Entry]
+    spark: SparkSession,
+    settings: Settings,
+    query: str,
+    query_id: str,
+    batch_id: int,
+    entries: Iterable[Entry],
 ) -> None:
     """Append a batch's entries; a second call for the same batch writes nothing."""
     common = {"query": query, "query_id": query_id, "batch_id": batch_id, "code_version": CODE_VERSION}
-    rows = [{**common, **asdict(entry), "offsets": _pairs(entry), "written_at": utc_now()} for entry in entries]
+    rows = [
+        {**common, **asdict(entry), "offsets": _pairs(entry), "written_at": utc_now()} for entry in entries
+    ]
     if rows:
         frame = spark.createDataFrame(rows, _SCHEMA).coalesce(1)
         append_once(frame, settings, TABLE, query_id, batch_id)
@@ -54,8 +61,8 @@ def high_water(
 ) -> Offsets:
     """The last offset of every topic-partition that `query` has accounted for.
 
-    `only` takes just what the checkpoint with that query id wrote; `before` leaves that out, so that what remains
-    is from checkpoints that are gone.
+    `only` takes just what the checkpoint with that query id wrote; `before` leaves that out, so that what
+    remains is from checkpoints that are gone.
     """
     if not exists(spark, settings, TABLE):
         return {}

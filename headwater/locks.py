@@ -1,7 +1,7 @@
 """Two locks: one running instance per (job, domain), and short turns around commits to a Delta table.
 
-Both are `flock`s on files under <lake>/_locks, so a killed process leaves nothing behind. On an object store the
-commit itself is guarded by the LogStore, and the instance lock by the scheduler that starts one driver.
+Both are `flock`s on files under <lake>/_locks, so a killed process leaves nothing behind. On an object store
+the commit itself is guarded by the LogStore, and the instance lock by the scheduler that starts one driver.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from headwater.errors import LockedError
 
 @contextmanager
 def instance_lock(lake: str, name: str) -> Iterator[None]:
-    """Hold the lock of one job and domain for as long as the block runs. Raises LockedError when another has it."""
+    """Hold the lock of one job and domain while the block runs. Raises LockedError when another has it."""
     if "://" in lake:
         yield
         return
@@ -26,7 +26,9 @@ def instance_lock(lake: str, name: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "unknown"
-            raise LockedError(f"{name} runs already (pid {holder}); stop it first, or leave it to its work") from None
+            raise LockedError(
+                f"{name} runs already (pid {holder}); stop it first, or leave it to its work"
+            ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield

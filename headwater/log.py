@@ -7,6 +7,7 @@ because a driver's text may quote a row.
 import logging
 import sys
 import traceback
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -38,7 +39,11 @@ def configure_logging(level: str = "INFO") -> None:
     for silent in ("kafka", "DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         logging.getLogger(silent).setLevel(logging.CRITICAL)
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
@@ -49,7 +54,9 @@ def logger(name: str) -> Any:
     return structlog.stdlib.get_logger(name)
 
 
-def _fault_without_text(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
+def _fault_without_text(
+    _logger: Any, _method: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     fault = entry.pop("exc_info", None)
     if fault is True:
         fault = sys.exc_info()

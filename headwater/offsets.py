@@ -22,7 +22,7 @@ Ranges = dict[str, Range]  # by "topic-partition"
 
 
 def observe_places(rows: DataFrame, name: str, places: list[Place], *more: Column) -> DataFrame:
-    """Observe under `name`: `total`, and the range of every (topic, partition) of `places`, and `more` aggregates.
+    """Observe under `name`: `total`, the range of every place (topic, partition), and `more` aggregates.
 
     `rows` must have the columns topic, partition and offset.
     """

@@ -61,7 +61,8 @@ def _runtime(settings: Settings) -> dict[str, str]:
         "spark.driver.memory": settings.spark.driver_memory,
         # A repeated JSON key: the last one wins, as everywhere else.
         "spark.sql.variant.allowDuplicateKeys": "true",
-        # Methods beyond 8,000 bytes of bytecode are never compiled by the JVM: fall back to split projections.
+        # Methods beyond 8,000 bytes of bytecode are never compiled by the JVM: fall back to split
+        # projections.
         "spark.sql.codegen.hugeMethodLimit": "8000",
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.sql.adaptive.enabled": "false",

@@ -196,9 +196,7 @@ def _load(name: str) -> dict[str, Any]:
     path = CONF / f"{name}.yaml"
     if not re.fullmatch(r"[a-z]+", name) or not path.is_file():
         raise SetupError(f"no configuration named {name!r}: expected conf/{name}.yaml (HEADWATER_ENV)")
-    text = _VARIABLE.sub(
-        lambda found: os.environ.get(found[1], found[2]), path.read_text(encoding="utf-8")
-    )
+    text = _VARIABLE.sub(lambda found: os.environ.get(found[1], found[2]), path.read_text(encoding="utf-8"))
     try:
         return yaml.safe_load(text) or {}
     except yaml.YAMLError as fault:
@@ -214,7 +212,7 @@ def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 def load_settings(env: str | None = None) -> Settings:
     """The settings of `env` (default: HEADWATER_ENV, else local). Raises SetupError naming each bad key."""
     try:
-        return Settings(**({"env": env} if env else {}))
+        return Settings.model_validate({"env": env} if env else {})
     except ValidationError as fault:
         keys = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
         raise SetupError(f"configuration is wrong: {keys}") from fault

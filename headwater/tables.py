@@ -77,5 +77,3 @@ def set_property(spark: SparkSession, settings: Settings, full_name: str, key: s
     quoted = [text.replace("\\", "\\\\").replace("'", "\\'") for text in (key, value)]
     with commit_lock(settings.lake_root, full_name):
         spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{quoted[0]}' = '{quoted[1]}')")
-
-

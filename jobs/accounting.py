@@ -1,7 +1,7 @@
 """The sum of a refine batch, checked before its first write, and the breaker.
 
-`total` and the tenants' shares are observed before the dedupe, duplicates come from the operator's own metric, the
-other outcomes are counted in the batch that is about to be written.
+`total` and the tenants' shares are observed before the dedupe, duplicates come from the operator's own
+metric, the other outcomes are counted in the batch that is about to be written.
 """
 
 from collections import Counter
@@ -51,7 +51,11 @@ class Balance:
 
     def count(self, outcome: str, *, fresh: bool = False) -> int:
         """Rows with this outcome that this batch accounts for; `fresh`: that are not in their table yet."""
-        return sum(g.rows for g in self.groups if g.outcome == outcome and not g.accounted and not (fresh and g.written))
+        return sum(
+            g.rows
+            for g in self.groups
+            if g.outcome == outcome and not g.accounted and not (fresh and g.written)
+        )
 
     @property
     def duplicates(self) -> int:
@@ -81,13 +85,13 @@ def check_balance(name: str, balance: Balance) -> None:
     dropped = balance.numbers.duplicates
     if balance.numbers.late:
         raise HeadwaterError(
-            f"{name}: the dedupe dropped {balance.numbers.late} records as late; the driver's clock has stepped back by "
-            "more than the window. Nothing was written; mend the clock and start again"
+            f"{name}: the dedupe dropped {balance.numbers.late} records as late; the driver's clock has "
+            "stepped back by more than the window. Nothing was written; mend the clock and start again"
         )
     if balance.read != survived + dropped:
         raise HeadwaterError(
-            f"{name}: {balance.read} records read, {survived} survived, {dropped} were duplicates: the sum is off. "
-            "Nothing was written"
+            f"{name}: {balance.read} records read, {survived} survived, {dropped} were duplicates: the sum "
+            "is off. Nothing was written"
         )
 
 
@@ -102,7 +106,8 @@ def check_breaker(context: Context, name: str, batch_id: int, balance: Balance) 
         return
     raise QualityError(
         f"{name}: {dead} of {balance.total} records of batch {batch_id} fail, {count} of them with {reason}. "
-        f"Nothing was written; mend the producer or the contract, or let this batch pass with --accept-batch {batch_id}"
+        f"Nothing was written; mend the producer or the contract, or let this batch pass with "
+        f"--accept-batch {batch_id}"
     )
 
 
@@ -110,7 +115,9 @@ def ledger_entries(balance: Balance, stream: str) -> list[Entry]:
     """One entry per tenant; together they hold every record that the batch accounts for."""
     entries: dict[str | None, Entry] = {}
     for tenant, rows in _tenants(balance).items():
-        entries[tenant] = Entry(stream=stream, tenant_id=tenant, in_rows=rows, duplicate=rows, offsets=balance.ranges)
+        entries[tenant] = Entry(
+            stream=stream, tenant_id=tenant, in_rows=rows, duplicate=rows, offsets=balance.ranges
+        )
     for group in balance.groups:
         if group.accounted or group.outcome == "duplicate":
             continue
@@ -121,8 +128,12 @@ def ledger_entries(balance: Balance, stream: str) -> list[Entry]:
 
 
 def _tenants(balance: Balance) -> dict[str | None, int]:
-    """Records by tenant, as observed before the dedupe; with too many tenants to tell apart, as they survived it."""
-    seen = {t["item"]: int(t["count"]) for t in balance.numbers.observed.get("tenants") or [] if t["item"] is not None}
+    """Records by tenant, as observed before the dedupe; with too many tenants, as they survived it."""
+    seen = {
+        t["item"]: int(t["count"])
+        for t in balance.numbers.observed.get("tenants") or []
+        if t["item"] is not None
+    }
     if sum(seen.values()) == balance.total:
         return {item.split("\t", 1)[1] or None: rows for item, rows in seen.items()}
     survived: Counter[str | None] = Counter()

@@ -1,7 +1,8 @@
 """audit: prove from the tables alone that every bronze record has exactly one outcome.
 
-Reads bronze, silver, ops.dead_letters and ops.ledger, writes nothing. A bronze record without a row of its own must be
-a duplicate of an event that silver has, or a refusal of consent; both are decided again from its bytes.
+Reads bronze, silver, ops.dead_letters and ops.ledger, writes nothing. A bronze record without a row of its
+own must be a duplicate of an event that silver has, or a refusal of consent; both are decided again from its
+bytes.
 """
 
 from typing import Any
@@ -37,7 +38,9 @@ def audit(context: Context, domain: str) -> dict[str, Any]:
 
 def _count(context: Context, contract: Contract) -> dict[str, int]:
     spark, settings = context.spark, context.settings
-    raw = read_table(spark, settings, bronze(contract.domain).full_name).where(F.col("topic") == contract.topic)
+    raw = read_table(spark, settings, bronze(contract.domain).full_name).where(
+        F.col("topic") == contract.topic
+    )
     done = high_water(spark, settings, f"refine.{contract.domain}")
     refined = raw.where(_up_to(done)).persist()
     silver = _places(read_table(spark, settings, SILVER[contract.stream].full_name), contract)
@@ -77,7 +80,9 @@ def _left_over(context: Context, contract: Contract, rows: DataFrame) -> dict[st
     """Records without a row: duplicates whose event silver has, refusals, and what cannot be explained."""
     silver = read_table(context.spark, context.settings, SILVER[contract.stream].full_name)
     key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in contract.dedupe_key]
-    events = silver.select(dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key).alias("dedupe_hash")).distinct()
+    events = silver.select(
+        dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key).alias("dedupe_hash")
+    ).distinct()
     again = rows.withColumn("refined_at", F.current_timestamp()).transform(classify(contract))
     known = again.join(events.withColumn("known", F.lit(True)), "dedupe_hash", "left")
     outcome = (
@@ -90,11 +95,16 @@ def _left_over(context: Context, contract: Contract, rows: DataFrame) -> dict[st
 
 
 def _ledger(context: Context, contract: Contract) -> dict[str, int]:
-    ledger = read_table(context.spark, context.settings, "ops.ledger").where(F.col("stream") == contract.stream)
+    ledger = read_table(context.spark, context.settings, "ops.ledger").where(
+        F.col("stream") == contract.stream
+    )
     taken = ledger.where(F.col("query") == f"ingest.{contract.domain}").agg(F.sum("in_rows")).collect()[0][0]
     sums = [F.sum(name).alias(name) for name in ("in_rows", *OUTCOMES)]
     row = ledger.where(F.col("query") == f"refine.{contract.domain}").agg(*sums).collect()[0]
-    return {"ledger_ingested": taken or 0, **{f"ledger_{name}": row[name] or 0 for name in ("in_rows", *OUTCOMES)}}
+    return {
+        "ledger_ingested": taken or 0,
+        **{f"ledger_{name}": row[name] or 0 for name in ("in_rows", *OUTCOMES)},
+    }
 
 
 def _faults(counts: dict[str, int]) -> list[str]:

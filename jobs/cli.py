@@ -1,5 +1,6 @@
 """The command line of the jobs: options → settings, session, queries, status line."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,7 +10,9 @@ from jobs.launch import Launch, launch
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Once = Annotated[bool, typer.Option(help="Take all there is, then exit. Without it: run until SIGTERM.")]
-RunId = Annotated[str | None, typer.Option(help="Name of this run; a second run with the same name does nothing.")]
+RunId = Annotated[
+    str | None, typer.Option(help="Name of this run; a second run with the same name does nothing.")
+]
 DryRun = Annotated[bool, typer.Option(help="Print the resolved configuration, secrets hidden, and the plan.")]
 StatusFile = Annotated[str | None, typer.Option(help="Write the final status there as well, as JSON.")]
 Env = Annotated[str | None, typer.Option(help="Which conf/<env>.yaml; default HEADWATER_ENV, else local.")]
@@ -17,12 +20,19 @@ Domain = Annotated[str, typer.Option(help="The domain, for example leads.")]
 Domains = Annotated[list[str] | None, typer.Option(help="Only these domains; default: all.")]
 System = Annotated[str, typer.Option(help="The destination, for example postgres or elasticsearch.")]
 FromStart = Annotated[bool, typer.Option(help="Empty the destination and rebuild it from silver.")]
+Trace = Annotated[list[str] | None, typer.Option(help="Also tell what became of keys with this prefix.")]
+AlsoAudit = Annotated[bool, typer.Option(help="Do what audit does as well, in the same session.")]
 Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
 
 
 @app.command()
 def ingest(
-    domain: Domain, once: Once = False, run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None
+    domain: Domain,
+    once: Once = False,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
 ) -> None:
     """Copy the domain's Kafka topics into bronze, each record exactly once."""
     launch(Launch("ingest", (domain,), once, run_id, dry_run, status_file, env))
@@ -54,7 +64,9 @@ def deliver(
     env: Env = None,
 ) -> None:
     """Upsert silver into one destination; older rows never overwrite newer ones."""
-    launch(Launch("deliver", (domain,), once, run_id, dry_run, status_file, env, to=to, from_start=from_start))
+    launch(
+        Launch("deliver", (domain,), once, run_id, dry_run, status_file, env, to=to, from_start=from_start)
+    )
 
 
 @app.command()
@@ -71,12 +83,35 @@ def run(
 
 
 @app.command()
-def migrate(run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None) -> None:
+def migrate(
+    run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None
+) -> None:
     """Create topics, Delta tables, PostgreSQL's schema and Elasticsearch's index where they are missing."""
     launch(Launch("migrate", (), True, run_id, dry_run, status_file, env))
 
 
 @app.command()
-def audit(domain: Domain, run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None) -> None:
-    """Prove from the tables alone that every bronze record has exactly one outcome; exit 3 when it has not."""
+def audit(
+    domain: Domain,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Prove from the tables alone that every bronze record has exactly one outcome; if not, exit 3."""
     launch(Launch("audit", (domain,), True, run_id, dry_run, status_file, env))
+
+
+@app.command()
+def reconcile(
+    domain: Domain,
+    trace: Trace = None,
+    also_audit: AlsoAudit = False,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Compare every destination with silver, by key and by hash; exit 3 on any difference."""
+    order = Launch("reconcile", (domain,), True, run_id, dry_run, status_file, env)
+    launch(replace(order, trace=tuple(trace or ()), also_audit=also_audit))

@@ -1,11 +1,11 @@
 """deliver: silver.<entity> → one destination, keyed by the sink's own key, newest row_version wins.
 
-Safe to run again: every sink takes the same rows twice, in any order, and ends the same. A row that the destination
-refuses for ever becomes a dead letter of stage sink:<system>, with its original bytes from bronze.
+Safe to run again: every sink takes the same rows twice, in any order, and ends the same. A row that the
+destination refuses for ever becomes a dead letter of stage sink:<system>, with its original bytes from
+bronze.
 """
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from headwater.errors import SetupError
 from headwater.execution import query_id

@@ -1,4 +1,6 @@
-"""Spark's, Kafka's and Delta's faults → ours. The text of a foreign fault is not passed on: it may quote a row."""
+"""Spark's, Kafka's and Delta's faults → ours. The text of a foreign fault is not passed on: it may quote a
+row.
+"""
 
 import re
 
@@ -10,8 +12,13 @@ _OUTAGE = re.compile(
     r"TimeoutException|Connection refused|DisconnectException|No route to host|UnknownHostException"
     r"|NetworkException|LeaderNotAvailable|Failed to construct kafka|BrokerNotAvailable|java\.net\."
 )
-_LOST = re.compile(r"OffsetOutOfRange|KAFKA_DATA_LOSS|Some data may have been lost|PARTITIONS_DELETED|failOnDataLoss")
-_CHECKPOINT = re.compile(r"STATE_STORE_[A-Z_]+|DIFFERENT_DELTA_TABLE_READ|DELTA_VERSIONS_NOT_CONTIGUOUS|Malformed(Log|Json)|empty offset log")
+_LOST = re.compile(
+    r"OffsetOutOfRange|KAFKA_DATA_LOSS|Some data may have been lost|PARTITIONS_DELETED|failOnDataLoss"
+)
+_CHECKPOINT = re.compile(
+    r"STATE_STORE_[A-Z_]+|DIFFERENT_DELTA_TABLE_READ|DELTA_VERSIONS_NOT_CONTIGUOUS|Malformed(Log|Json)"
+    r"|empty offset log"
+)
 _CODE = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
 _CLASS = re.compile(r"\b([a-z]+(?:\.[a-z0-9_]+)+\.[A-Z]\w*(?:Exception|Error))\b")
 

@@ -1,7 +1,7 @@
 """ingest: Kafka topics of a domain → bronze.<domain>, keyed by (topic, partition, offset).
 
-Safe to run again: an append carries the query's id and batch id, so a replayed batch is written once; without a
-checkpoint the query starts behind the highest offset that the ledger or the table has.
+Safe to run again: an append carries the query's id and batch id, so a replayed batch is written once; without
+a checkpoint the query starts behind the highest offset that the ledger or the table has.
 """
 
 from pyspark.sql import DataFrame
@@ -34,7 +34,7 @@ class Ingest:
         self.places: list[Place] = []
 
     def prepare(self) -> None:
-        """Create the tables; refuse a checkpoint without its table, and a topic that is not the one it was."""
+        """Create the tables; refuse a checkpoint without its table, and a topic that was made again."""
         spark, settings = self.context.spark, self.context.settings
         created = ensure_table(spark, settings, self.table)
         ensure_table(spark, settings, LEDGER)
@@ -54,8 +54,9 @@ class Ingest:
             set_property(self.context.spark, self.context.settings, name, _TOPIC_ID + topic, found)
         elif before != found:
             raise DataLossError(
-                f"topic {topic} was deleted and made again (its id was {before}, is {found}): its offsets now mean "
-                f"other records. Move {self.table.full_name} and the checkpoints of its queries away, or restore the topic"
+                f"topic {topic} was deleted and made again (its id was {before}, is {found}): its offsets "
+                f"now mean other records. Move {self.table.full_name} and its queries' checkpoints away, "
+                "or restore the topic"
             )
 
     def source(self) -> DataFrame:
@@ -70,7 +71,7 @@ class Ingest:
         return observe_places(rows, self.name, self.places)
 
     def _last_offsets(self) -> dict[str, int]:
-        """The higher of the ledger (never purged) and the table (a crash may leave the ledger one batch behind)."""
+        """The higher of the ledger (never purged) and the table (a batch ahead after a crash)."""
         spark, settings = self.context.spark, self.context.settings
         last = high_water(spark, settings, self.name)
         rows = read_table(spark, settings, self.table.full_name)
@@ -104,4 +105,6 @@ class Ingest:
         return counted_ranges(batch) if ranges is None else ranges
 
     def _entry(self, topic: str, ranges: Ranges) -> Entry:
-        return Entry(stream=topic, tenant_id=None, in_rows=sum(r.count for r in ranges.values()), offsets=ranges)
+        return Entry(
+            stream=topic, tenant_id=None, in_rows=sum(r.count for r in ranges.values()), offsets=ranges
+        )

@@ -38,6 +38,8 @@ class Launch:
     to: str | None = None
     from_start: bool = False
     accept_batch: int | None = None
+    trace: tuple[str, ...] = ()
+    also_audit: bool = False
 
 
 def launch(order: Launch) -> NoReturn:
@@ -86,7 +88,9 @@ def _serve_metrics(settings: Settings) -> None:
     try:
         start_http_server(settings.metrics.port, addr=settings.metrics.host)
     except OSError:
-        _log.warning("metrics_not_served", port=settings.metrics.port, remedy="HEADWATER_METRICS__PORT=<free port>")
+        _log.warning(
+            "metrics_not_served", port=settings.metrics.port, remedy="HEADWATER_METRICS__PORT=<free port>"
+        )
 
 
 def _show(order: Launch, settings: Settings) -> None:

@@ -37,7 +37,9 @@ def _check_columns(context: Context, table: Table) -> None:
     wanted = _types(context.spark.createDataFrame([], table.columns).schema)
     wrong = sorted(name for name, kind in wanted.items() if found.get(name) != kind)
     if wrong:
-        raise SetupError(f"{table.full_name}: columns {', '.join(wrong)} are missing or of another type than declared")
+        raise SetupError(
+            f"{table.full_name}: columns {', '.join(wrong)} are missing or of another type than declared"
+        )
 
 
 def _types(schema: StructType) -> dict[str, str]:

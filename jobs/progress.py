@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from headwater.clock import utc_now
 from headwater.log import logger
@@ -50,4 +50,3 @@ def _lag(name: str, source: Any) -> int | None:
             total += behind
     metrics = source.get("metrics") or {}
     return int(metrics["numFilesOutstanding"]) if "numFilesOutstanding" in metrics else total
-

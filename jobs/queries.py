@@ -6,8 +6,8 @@ from typing import Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 
-from headwater.settings import Settings
 from headwater.files import read_text
+from headwater.settings import Settings
 from headwater.tables import checkpoint_path
 
 
@@ -40,7 +40,7 @@ class Context:
     totals: Totals = field(default_factory=Totals)
 
     def has_checkpoint(self, query: str) -> bool:
-        """Whether the query has started before: its checkpoint holds the file `metadata`, which holds its id."""
+        """Whether the query has started before: its checkpoint has the file `metadata` with its id."""
         return self.checkpoint_id(query) is not None
 
     def checkpoint_id(self, query: str) -> str | None:
@@ -50,7 +50,7 @@ class Context:
 
 
 class Query(Protocol):
-    """One checkpoint, one destination. `write` is called at least once per micro-batch and must bear repetition."""
+    """One checkpoint, one destination. `write` is called at least once per batch: it bears repetition."""
 
     name: str
     every_s: float

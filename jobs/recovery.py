@@ -1,9 +1,9 @@
-"""refine after a lost checkpoint: which records were accounted for already, and which rows are written already.
+"""refine after a lost checkpoint: which records are accounted for, and which rows are written, already.
 
-The dedupe state is rebuilt by reading bronze from its start. Records up to the old high water (the ledger's entries
-under earlier query ids) pass through the dedupe operator and nowhere else. Until the query has read past everything
-that silver and dead_letters hold, survivors are also held against those tables: a crash may have left rows written
-and not accounted for, and an event may be met in another order than the first time.
+The dedupe state is rebuilt by reading bronze from its start. Records up to the old high water (the ledger's
+entries under earlier query ids) pass through the dedupe operator and nowhere else. Until the query has read
+past everything that silver and dead_letters hold, survivors are also held against those tables: a crash may
+have left rows written and not accounted for, and an event may be met in another order than the first time.
 """
 
 from pyspark.sql import Column, DataFrame
@@ -71,7 +71,7 @@ class Recovery:
         return F.coalesce(F.col("offset") <= F.try_element_at(F.create_map(*pairs), place), F.lit(False))
 
     def reconcile(self, batch: DataFrame) -> DataFrame:
-        """Add `written` (the row is in its table already); an event that silver has from elsewhere becomes a duplicate."""
+        """Add `written` (the row is in its table); an event silver has from elsewhere is a duplicate."""
         if not self.ahead:
             return batch.withColumn("written", F.lit(False))
         places = self._written().withColumn("found", F.lit(True))
@@ -87,7 +87,9 @@ class Recovery:
     def _events(self) -> DataFrame:
         rows = read_table(self.context.spark, self.context.settings, self.silver.full_name)
         key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in self.contract.dedupe_key]
-        return rows.select(dedupe_hash(F.lit(self.contract.stream), F.col("tenant_id"), key).alias("dedupe_hash")).distinct()
+        return rows.select(
+            dedupe_hash(F.lit(self.contract.stream), F.col("tenant_id"), key).alias("dedupe_hash")
+        ).distinct()
 
     def passed(self, last: dict[str, int]) -> None:
         """Take note of how far the query has come."""

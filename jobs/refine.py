@@ -1,7 +1,8 @@
 """refine: bronze.<domain> → silver.<entity> and ops.dead_letters, one outcome per record.
 
-Keyed by the stream's dedupe key within its window. Safe to run again: appends carry query id and batch id; after a
-lost checkpoint bronze is read again to rebuild the dedupe state, and what silver and dead_letters have is left out.
+Keyed by the stream's dedupe key within its window. Safe to run again: appends carry query id and batch id;
+after a lost checkpoint bronze is read again to rebuild the dedupe state, and what silver and dead_letters
+have is left out.
 """
 
 from pyspark.sql import DataFrame
@@ -25,7 +26,8 @@ from transformations.dead_letters import DECODE_CODES, to_dead_letters
 from transformations.dedupe import first_within
 from transformations.registry import NORMALISE
 
-# Distinct (stream, tenant) pairs that one batch can be told apart by; beyond, duplicates are counted without a tenant.
+# Distinct (stream, tenant) pairs that one batch can be told apart by; beyond, duplicates are counted without
+# a tenant.
 TENANTS = 10_000
 
 
@@ -51,7 +53,7 @@ class Refine:
         self.recovery.prepare()
 
     def source(self) -> DataFrame:
-        """bronze, classified and deduplicated; the batch's range and tenants are observed before the dedupe."""
+        """bronze, classified and deduplicated; range and tenants are observed before the dedupe."""
         settings = self.context.settings
         rows = (
             self.context.spark.readStream.format("delta")
@@ -65,7 +67,9 @@ class Refine:
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))
         counted = F.when(~F.col("accounted"), who)
         tenants = F.call_function("approx_top_k", counted, F.lit(TENANTS), F.lit(TENANTS)).alias("tenants")
-        seen = observe_places(marked, self.name, self.places, F.count_if("accounted").alias("accounted"), tenants)
+        seen = observe_places(
+            marked, self.name, self.places, F.count_if("accounted").alias("accounted"), tenants
+        )
         return seen.transform(first_within(self.contract.dedupe_window))
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
@@ -94,7 +98,9 @@ class Refine:
         numbers = batch_numbers(self.context.spark, this, self.name)
         ranges = observed_ranges(numbers.observed, self.places)
         if ranges is None:
-            raise HeadwaterError(f"{self.name}: bronze has partitions that the contract does not know; raise `partitions`")
+            raise HeadwaterError(
+                f"{self.name}: bronze has partitions that the contract does not know; raise `partitions`"
+            )
         return Balance(groups, numbers, ranges)
 
     def _append(self, rows: DataFrame, balance: Balance, this: str, batch_id: int) -> None:

@@ -8,6 +8,7 @@ from jobs.deliver import Deliver
 from jobs.ingest import Ingest
 from jobs.migrate import migrate
 from jobs.queries import Context, Query
+from jobs.reconcile import reconcile
 from jobs.refine import Refine
 from jobs.runtime import Runtime
 from schemas.contract import contracts
@@ -47,6 +48,10 @@ def _audit(context: Context, order: Any) -> dict[str, Any]:
     return {"audit": audit(context, order.domains[0])}
 
 
+def _reconcile(context: Context, order: Any) -> dict[str, Any]:
+    return reconcile(context, order.domains[0], order.trace, order.also_audit)
+
+
 JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "ingest": _ingest,
     "refine": _refine,
@@ -54,4 +59,5 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "run": _run,
     "migrate": _migrate,
     "audit": _audit,
+    "reconcile": _reconcile,
 }

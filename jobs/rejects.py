@@ -1,4 +1,4 @@
-"""Rows that a destination refused → dead letters of stage sink:<name>, with their original bytes from bronze."""
+"""Rows that a destination refused → dead letters of stage sink:<name>, with their bytes from bronze."""
 
 from collections.abc import Sequence
 
@@ -22,18 +22,33 @@ def rejected_letters(context: Context, domain: str, sink: str, rejected: Sequenc
     spark = context.spark
     contracts = {c.topic: c for c in domain_contracts(domain).values()}
     places = spark.createDataFrame(
-        [(r.source_topic, r.source_partition, r.source_offset, r.tenant_id, r.code, r.rule) for r in rejected], _SCHEMA
+        [
+            (r.source_topic, r.source_partition, r.source_offset, r.tenant_id, r.code, r.rule)
+            for r in rejected
+        ],
+        _SCHEMA,
     )
     raw = read_table(spark, context.settings, bronze(domain).full_name)
-    raw = raw.where(F.col("topic").isin(*contracts)).select("topic", "partition", "offset", "value", "headers")
-    letters = places.join(raw, ["topic", "partition", "offset"], "left").withColumn("stage", F.lit(f"sink:{sink}"))
+    raw = raw.where(F.col("topic").isin(*contracts)).select(
+        "topic", "partition", "offset", "value", "headers"
+    )
+    letters = places.join(raw, ["topic", "partition", "offset"], "left").withColumn(
+        "stage", F.lit(f"sink:{sink}")
+    )
     message = F.concat(F.lit("the destination refused the row with code "), F.col("code"))
-    reason = F.struct(F.lit("sink_rejected").alias("code"), "rule", F.lit("").alias("field"), message.alias("message"))
-    place = F.concat_ws("/", "stage", "topic", F.col("partition").cast("string"), F.col("offset").cast("string"))
+    reason = F.struct(
+        F.lit("sink_rejected").alias("code"), "rule", F.lit("").alias("field"), message.alias("message")
+    )
+    place = F.concat_ws(
+        "/", "stage", "topic", F.col("partition").cast("string"), F.col("offset").cast("string")
+    )
     versions = F.create_map(*[F.lit(v) for c in contracts.values() for v in (c.topic, c.version)])
     columns = {
         "dead_letter_id": F.sha2(place, 256),
-        "fingerprint": F.sha2(F.concat(F.encode(F.lit("sink_rejected\0"), "UTF-8"), F.coalesce("value", F.lit(bytearray()))), 256),
+        "fingerprint": F.sha2(
+            F.concat(F.encode(F.lit("sink_rejected\0"), "UTF-8"), F.coalesce("value", F.lit(bytearray()))),
+            256,
+        ),
         "stream": F.col("topic"),
         "reasons": F.array(reason),
         "payload": F.substring("value", 1, DEAD_LETTER_PAYLOAD_BYTES),

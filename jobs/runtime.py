@@ -1,8 +1,9 @@
-"""How every streaming job runs: locks, queries with their triggers, stopping between batches, restarts, progress.
+"""How every streaming job runs: locks, queries with their triggers, stopping between batches, restarts,
+progress.
 
-SIGTERM and SIGINT ask for a stop: a batch that is under way is finished and committed, a new one is not begun.
-A query that dies of an outage is started again with growing pauses; one that dies of something a person must mend
-stays down while the others go on, and decides the exit code.
+SIGTERM and SIGINT ask for a stop: a batch that is under way is finished and committed, a new one is not
+begun. A query that dies of an outage is started again with growing pauses; one that dies of something a
+person must mend stays down while the others go on, and decides the exit code.
 """
 
 import signal
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import DataFrame
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from headwater.errors import HeadwaterError, TransientError
 from headwater.locks import instance_lock
@@ -59,7 +60,9 @@ class Runtime:
 
     def run(self, queries: list[Query]) -> None:
         """Run them. Raises the first fault that a person must mend, or that outlasted our patience."""
-        previous = {s: signal.signal(s, lambda *_: self.stopping.set()) for s in (signal.SIGTERM, signal.SIGINT)}
+        previous = {
+            s: signal.signal(s, lambda *_: self.stopping.set()) for s in (signal.SIGTERM, signal.SIGINT)
+        }
         try:
             with ExitStack() as locks:
                 for query in queries:
@@ -115,7 +118,7 @@ class Runtime:
             .foreachBatch(lambda batch, number: self._write(one, batch, number))
         )
         trigger = {"availableNow": True} if self.once else {"processingTime": f"{query.every_s} seconds"}
-        return writer.trigger(**trigger).start()  # type: ignore[arg-type]
+        return writer.trigger(**trigger).start()
 
     def _write(self, one: Running, batch: DataFrame, number: int) -> None:
         if self.stopping.is_set():
@@ -152,5 +155,3 @@ class Runtime:
 
     def _in_batch(self, one: Running) -> bool:
         return not one.waiting_at_gate and bool(one.stream and one.stream.status["isTriggerActive"])
-
-

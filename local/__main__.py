@@ -13,6 +13,7 @@ from local.environment import environment, lines
 from local.install import command
 from local.places import say
 from local.server import StartError
+from local.traffic import Way
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -79,10 +80,36 @@ def env() -> None:
 @app.command()
 def topics() -> None:
     """Create the Kafka topics that are missing."""
-    from headwater.topics import create_topics
+    from schemas.topics import create_topics
 
     for topic in create_topics(load_settings()):
         print(topic)
+
+
+@app.command()
+def seed(
+    domain: Annotated[str, typer.Argument(help="leads")],
+    n: Annotated[int, typer.Argument(min=1, help="How many events.")],
+    rate: Annotated[float, typer.Option(min=0, help="Events a second; 0: as fast as it goes.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events, under new keys.")] = 1,
+    broken: Annotated[float, typer.Option(min=0, max=0.9, help="Share of broken events.")] = 0.05,
+    via: Annotated[Way, typer.Option(help="Through the API, or straight to the topic.")] = Way.KAFKA,
+) -> None:
+    """Send sample traffic: valid, duplicate, broken and without consent."""
+    from local.demo_seed import send
+
+    send(domain, n, rate=rate, seed=seed, broken=broken, way=via)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="How long to send by HTTP.")] = 30,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second by HTTP.")] = 150,
+) -> None:
+    """Run the whole way once: events in, tables and sinks out, and the proof that they agree."""
+    from local.demo import demo as run
+
+    raise typer.Exit(run(seconds, rate))
 
 
 @app.command()

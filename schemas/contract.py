@@ -98,7 +98,7 @@ def parse_contract(text: str, origin: str) -> Contract:
     document = yaml.safe_load(text)
     _refuse(text, origin, document)
     model = odcs.OpenDataContractStandard.model_validate(document)
-    custom = {p.property or "": p.value for p in model.customProperties or []}
+    custom: dict[str, Any] = {p.property or "": p.value for p in model.customProperties or []}
     for key in custom.keys() - _KNOWN:
         raise SetupError(f"{origin}: unknown customProperty {key!r}; known: {', '.join(sorted(_KNOWN))}")
     for key in _REQUIRED:
@@ -137,7 +137,9 @@ def _field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Fi
     path = (*parent, raw.name or "")
     kind = raw.logicalType or ""
     if kind not in _KINDS:
-        raise SetupError(f"{origin}: field {'.'.join(path)} has logicalType {kind!r}; known: {sorted(_KINDS)}")
+        raise SetupError(
+            f"{origin}: field {'.'.join(path)} has logicalType {kind!r}; known: {sorted(_KINDS)}"
+        )
     options = raw.logicalTypeOptions or {}
     return Field(
         path=path,

@@ -12,7 +12,15 @@ LINEAGE = """
   tenant_id STRING, row_version BIGINT, event_time TIMESTAMP, ingested_at TIMESTAMP, refined_at TIMESTAMP,
   source_topic STRING, source_partition INT, source_offset BIGINT, extras STRING
 """
-_SILVER_STATISTICS = ("tenant_id", "row_version", "event_time", "refined_at", "source_topic", "source_partition", "source_offset")
+_SILVER_STATISTICS = (
+    "tenant_id",
+    "row_version",
+    "event_time",
+    "refined_at",
+    "source_topic",
+    "source_partition",
+    "source_offset",
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ LEADS = Table(
        submission_type STRING, consent BOOLEAN, ip_address STRING, user_agent STRING,
        geo_country STRING, geo_city STRING, device STRING, browser STRING, os STRING,
        utm_source STRING, utm_medium STRING, utm_campaign STRING, utm_content STRING, utm_term STRING,
-       metadata STRING,""" + LINEAGE,
+       metadata STRING,"""
+    + LINEAGE,
     _SILVER_STATISTICS,
 )
 
@@ -62,9 +71,19 @@ DEAD_LETTERS = Table(
        reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>,
        payload BINARY, headers ARRAY<STRUCT<key: STRING, value: BINARY>>,
        source_topic STRING, source_partition INT, source_offset BIGINT,
-       event_id STRING, event_time TIMESTAMP, failed_at TIMESTAMP, code_version STRING, contract_version STRING,
+       event_id STRING, event_time TIMESTAMP, failed_at TIMESTAMP, code_version STRING,
+       contract_version STRING,
        replay_count INT, replay_of STRING, status STRING, failed_sinks ARRAY<STRING>""",
-    ("dead_letter_id", "stream", "stage", "tenant_id", "source_topic", "source_partition", "source_offset", "failed_at"),
+    (
+        "dead_letter_id",
+        "stream",
+        "stage",
+        "tenant_id",
+        "source_topic",
+        "source_partition",
+        "source_offset",
+        "failed_at",
+    ),
 )
 
 LEDGER = Table(

@@ -10,7 +10,8 @@ from headwater.settings import Settings
 from schemas.contract import contracts
 
 DAY_MS = 86_400_000
-# The largest record a topic takes: above our own limit of 1 MiB, so that an oversized event becomes a dead letter.
+# The largest record a topic takes: above our own limit of 1 MiB, so that an oversized event becomes a dead
+# letter.
 MAX_MESSAGE_BYTES = 24 << 20
 OUTGOING = {"leads": ("lead.normalized", "lead.captured", "lead.dlq")}
 OUTGOING_PARTITIONS = 3

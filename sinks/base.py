@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 
 @dataclass(frozen=True)
 class Rejected:
-    """One row that the destination refuses for ever. `code` is SQLSTATE or HTTP status, never the fault's text."""
+    """One row that the destination refuses for ever. `code` is SQLSTATE or HTTP status, never a text."""
 
     source_topic: str
     source_partition: int
@@ -36,8 +36,8 @@ class Sink(Protocol):
     """A destination of one silver or gold table.
 
     `write` may be called again with the same rows, in any order with older or newer ones: the row with the
-    highest row_version per key stays. It raises TransientError for outages and SetupError for what a person must
-    mend; a row that the destination refuses comes back in `Written.rejected`.
+    highest row_version per key stays. It raises TransientError for outages and SetupError for what a person
+    must mend; a row that the destination refuses comes back in `Written.rejected`.
     """
 
     name: str

@@ -10,5 +10,8 @@ from sinks.postgres import PostgresSink
 # (domain, system) → (silver table, settings and query name → the sink)
 SINKS: dict[tuple[str, str], tuple[str, Callable[[Settings, str], Sink]]] = {
     ("leads", "postgres"): ("silver.leads", lambda settings, query: PostgresSink(settings, query=query)),
-    ("leads", "elasticsearch"): ("silver.leads", lambda settings, query: ElasticsearchSink(settings, query=query)),
+    ("leads", "elasticsearch"): (
+        "silver.leads",
+        lambda settings, query: ElasticsearchSink(settings, query=query),
+    ),
 }

@@ -42,7 +42,7 @@ def read_stream(spark: SparkSession, settings: Settings, topics: Sequence[str], 
 
 
 def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
-    """The broker's id of each topic; a topic that was deleted and made again has another. Missing topic: SetupError."""
+    """The broker's id of each topic: new when it was made again. Raises SetupError for a missing topic."""
     try:
         admin = KafkaAdminClient(**kafka_python_config(settings))
         try:
@@ -50,7 +50,9 @@ def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
         finally:
             admin.close()
     except KafkaError as fault:
-        raise TransientError(f"Kafka at {settings.kafka.bootstrap} does not answer ({type(fault).__name__})") from fault
+        raise TransientError(
+            f"Kafka at {settings.kafka.bootstrap} does not answer ({type(fault).__name__})"
+        ) from fault
     found = {entry["name"]: str(entry["topic_id"]) for entry in described if not entry.get("error_code")}
     missing = sorted(set(topics) - found.keys())
     if missing:
@@ -63,12 +65,16 @@ def partition_bounds(settings: Settings, topics: Sequence[str]) -> tuple[Offsets
     try:
         consumer = KafkaConsumer(**kafka_python_config(settings))
         try:
-            parts = [TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())]
+            parts = [
+                TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())
+            ]
             first, end = consumer.beginning_offsets(parts), consumer.end_offsets(parts)
         finally:
             consumer.close()
     except KafkaError as fault:
-        raise TransientError(f"Kafka at {settings.kafka.bootstrap} does not answer ({type(fault).__name__})") from fault
+        raise TransientError(
+            f"Kafka at {settings.kafka.bootstrap} does not answer ({type(fault).__name__})"
+        ) from fault
     return _named(first), _named(end)
 
 
@@ -77,7 +83,7 @@ def _named(offsets: dict[TopicPartition, int]) -> Offsets:
 
 
 def starting_offsets(settings: Settings, topics: Sequence[str], high_water: Offsets) -> str:
-    """Spark's startingOffsets for a query without a checkpoint: behind what the lake has, else from the first.
+    """Spark's startingOffsets for a query without a checkpoint: behind what the lake has, else the first.
 
     Raises DataLossError when Kafka ends before, or starts after, what the lake remembers.
     """
@@ -94,6 +100,9 @@ def starting_offsets(settings: Settings, topics: Sequence[str], high_water: Offs
 
 def _refuse_gap(name: str, wanted: int, first: int, end: int) -> None:
     if wanted > end:
-        raise DataLossError(f"{name}: the lake has records up to offset {wanted - 1}, Kafka ends at {end - 1}; was the topic made again?")
+        raise DataLossError(
+            f"{name}: the lake has records up to offset {wanted - 1}, Kafka ends at {end - 1}; "
+            "was the topic made again?"
+        )
     if wanted < first:
         raise DataLossError(f"{name}: offsets {wanted} to {first - 1} left Kafka before they were ingested")

@@ -1,7 +1,7 @@
 """bronze → one row per record with its outcome: silver, dead or no_consent.
 
-The pipeline of a stream, read from top to bottom. Payload bytes go on only with dead rows, so that the shuffle
-before the dedupe carries fields, not documents.
+The pipeline of a stream, read from top to bottom. Payload bytes go on only with dead rows, so that the
+shuffle before the dedupe carries fields, not documents.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,10 @@ DEAD_LETTER_PAYLOAD_BYTES = 256 << 10
 
 
 def classify(contract: Contract) -> Callable[[DataFrame], DataFrame]:
-    """Records of one topic → outcome rows: `outcome`, `stream`, `tenant_id`, `dedupe_hash`, `reasons`, `event`
-    (the contract's leaves by pointer), `extras`, `row_version`, `event_time`, where it came from, and `refined_at`."""
+    """Records of one topic → outcome rows: `outcome`, `stream`, `tenant_id`, `dedupe_hash`, `reasons`,
+    `event` (the contract's leaves by pointer), `extras`, `row_version`, `event_time`, where it came from, and
+    `refined_at`.
+    """
 
     def apply(bronze: DataFrame) -> DataFrame:
         return (
@@ -51,12 +53,14 @@ def _refused(contract: Contract) -> Column:
     path = "$" + "".join(f".{key}" for key in (contract.consent_field or "").strip("/").split("/"))
     # Documents with a fault of their own were not read into fields: look into their text.
     raw = F.get_json_object(F.col("value").cast("string"), path)
-    in_text = F.when(F.col("fault").isNotNull() & ~F.col("fault").isin("empty", "malformed_json"), raw == "false")
+    in_text = F.when(
+        F.col("fault").isNotNull() & ~F.col("fault").isin("empty", "malformed_json"), raw == "false"
+    )
     return F.coalesce(~field, in_text, F.lit(False))
 
 
 def _fingerprint() -> Column:
-    """sha-256 of the sorted distinct reason codes joined by commas, NUL, and the whole value: groups equal faults."""
+    """sha-256 of the sorted distinct reason codes joined by commas, NUL, and the whole value."""
     codes = F.array_join(F.array_sort(F.array_distinct(F.transform("reasons", lambda r: r["code"]))), ",")
     value = F.coalesce("value", F.lit(bytearray()))
     return F.sha2(F.concat(codes.cast("binary"), F.lit(bytearray(1)), value), 256)

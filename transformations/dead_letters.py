@@ -21,7 +21,9 @@ def to_dead_letters(code_version: str, contract_version: str) -> Callable[[DataF
         codes = F.transform("reasons", lambda r: r["code"])
         unread = (F.element_at(codes, 1).isin(*DECODE_CODES)) | (F.element_at("reasons", 1)["field"] == "")
         stage = F.when(unread, "decode").otherwise("validate")
-        place = F.concat_ws("/", "stage", "topic", F.col("partition").cast("string"), F.col("offset").cast("string"))
+        place = F.concat_ws(
+            "/", "stage", "topic", F.col("partition").cast("string"), F.col("offset").cast("string")
+        )
         return dead.withColumn("stage", stage).select(
             F.sha2(place, 256).alias("dead_letter_id"),
             "fingerprint",

@@ -1,7 +1,8 @@
 """Classified rows → the first of each event within the window.
 
-The window is measured on `refined_at`, the batch's own time: one value per batch, the same when a batch is replayed,
-so no first-seen event is ever dropped as late, however old it is and in whatever order files are read.
+The window is measured on `refined_at`, the batch's own time: one value per batch, the same when a batch is
+replayed, so no first-seen event is ever dropped as late, however old it is and in whatever order files are
+read.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,9 @@ def with_dedupe_hash(contract: Contract) -> Callable[[DataFrame], DataFrame]:
         key = [F.col(f"`{pointer}`").cast("string") for pointer in contract.dedupe_key]
         identity = dedupe_hash(F.lit(contract.stream), F.col(f"`{contract.tenant_field}`"), key)
         place = record_hash(F.col("topic"), F.col("partition"), F.col("offset"))
-        return classified.withColumn("dedupe_hash", F.when(F.col("outcome") == "silver", identity).otherwise(place))
+        return classified.withColumn(
+            "dedupe_hash", F.when(F.col("outcome") == "silver", identity).otherwise(place)
+        )
 
     return apply
 

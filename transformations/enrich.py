@@ -1,7 +1,7 @@
 """Facts that only libraries know: E.164 phone numbers, device, browser and system, country and city.
 
-One Arrow UDF, because phonenumbers, ua-parser and MaxMind have no form in Spark SQL; each distinct value of a batch
-is looked up once per Python worker.
+One Arrow UDF, because phonenumbers, ua-parser and MaxMind have no form in Spark SQL; each distinct value of a
+batch is looked up once per Python worker.
 """
 
 import ipaddress
@@ -18,9 +18,9 @@ _REMEMBERED = 50_000
 
 
 def enrichment(geo_database: str | None) -> Callable[[Column, Column, Column], Column]:
-    """A function (phone, ip_address, user_agent) → struct of facts; a value that is not understood gives nulls."""
+    """A function (phone, ip_address, user_agent) → struct of facts; null for what is not understood."""
 
-    @F.pandas_udf(FACTS)  # type: ignore[call-overload, untyped-decorator]
+    @F.pandas_udf(FACTS)  # type: ignore[attr-defined, untyped-decorator]  # exported, not declared
     def facts(phone: pd.Series, ip_address: pd.Series, user_agent: pd.Series) -> pd.DataFrame:
         return pd.DataFrame(
             {
@@ -31,10 +31,12 @@ def enrichment(geo_database: str | None) -> Callable[[Column, Column, Column], C
             }
         )
 
-    return facts  # type: ignore[no-any-return]
+    return facts  # type: ignore[no-any-return]  # as above
 
 
-def _split(values: pd.Series, look_up: Callable[[str], tuple[Any, ...]], names: tuple[str, ...]) -> dict[str, list[Any]]:
+def _split(
+    values: pd.Series, look_up: Callable[[str], tuple[Any, ...]], names: tuple[str, ...]
+) -> dict[str, list[Any]]:
     nothing = (None,) * len(names)
     found = [look_up(value) if isinstance(value, str) else nothing for value in values]
     return {name: [row[i] for row in found] for i, name in enumerate(names)}
@@ -42,7 +44,7 @@ def _split(values: pd.Series, look_up: Callable[[str], tuple[Any, ...]], names: 
 
 @lru_cache(maxsize=_REMEMBERED)
 def e164(text: str) -> str | None:
-    """E.164 of an international number (+ and country code, or a tel: URI); None when it is not a possible number."""
+    """E.164 of an international number (+ and country code, or a tel: URI); None when it is not valid."""
     import phonenumbers
 
     try:
@@ -70,7 +72,11 @@ def agent_of(text: str) -> tuple[str | None, str | None, str | None]:
     from ua_parser import parse
 
     found = parse(text[:2048])
-    return tuple(part.family[:100] if part else None for part in (found.device, found.user_agent, found.os))  # type: ignore[return-value]
+    return _name(found.device), _name(found.user_agent), _name(found.os)
+
+
+def _name(part: Any) -> str | None:
+    return str(part.family)[:100] if part else None
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -81,7 +87,7 @@ def place_of(database: str | None, ip: str) -> tuple[str | None, str | None]:
     record = _reader(database).get(ip)
     if not isinstance(record, dict):
         return None, None
-    return tuple(_english(record.get(part)) for part in ("country", "city"))  # type: ignore[return-value]
+    return _english(record.get("country")), _english(record.get("city"))
 
 
 @lru_cache(maxsize=1)

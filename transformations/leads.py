@@ -1,8 +1,8 @@
 """lead.ingest: outcome rows of valid events → silver.leads, in the table's order.
 
-`id` is made from tenant and idempotency key, so that silver, PostgreSQL and Elasticsearch agree on it; `event_id` is
-the producer's, or the same when there was none. A phone number or address that is not one is stored null, the
-original kept in `extras` under its pointer.
+`id` is made from tenant and idempotency key, so that silver, PostgreSQL and Elasticsearch agree on it;
+`event_id` is the producer's, or the same when there was none. A phone number or address that is not one is
+stored null, the original kept in `extras` under its pointer.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,9 @@ def normalise_leads(geo_database: str | None) -> Callable[[DataFrame], DataFrame
 
     def apply(outcomes: DataFrame) -> DataFrame:
         valid = outcomes.where(F.col("outcome") == "silver")
-        facts = look_up(_field("/payload/phone"), _field("/context/ip_address"), _field("/context/user_agent"))
+        facts = look_up(
+            _field("/payload/phone"), _field("/context/ip_address"), _field("/context/user_agent")
+        )
         return valid.withColumn("facts", facts).select(*_identity(), *_person(), *_campaign(), *_lineage())
 
     return apply
@@ -83,7 +85,9 @@ def _lineage() -> list[Column]:
 def _extras() -> Column:
     """Unknown fields and the values that were stored null, as one JSON object; null when there is nothing."""
     unread = {"/payload/phone": F.col("facts")["phone"], "/context/ip_address": F.col("facts")["ip"]}
-    lost = F.create_map(*[part for p, fact in unread.items() for part in (F.lit(p), F.when(fact.isNull(), _field(p)))])
+    lost = F.create_map(
+        *[part for p, fact in unread.items() for part in (F.lit(p), F.when(fact.isNull(), _field(p)))]
+    )
     kept = F.map_filter(lost, lambda _, value: value.isNotNull())
     both = F.map_concat(_variants(F.coalesce("extras", F.lit("{}"))), _variants(F.to_json(kept)))
     return F.when(F.size(kept) == 0, F.col("extras")).otherwise(F.to_json(both))

@@ -1,4 +1,4 @@
-"""Which transformation makes a stream's silver rows. Adding a stream is a contract, a file and a line here."""
+"""Which transformation makes a stream's silver rows. A stream is a contract, a file and a line here."""
 
 from collections.abc import Callable
 

@@ -33,7 +33,7 @@ _SENTENCES = {
 
 
 def reason(code: str, field: str = "") -> Column:
-    """One reason: its code, the rule when it is one, the field's JSON Pointer, a sentence without any value."""
+    """One reason: code, rule when it is one, the field's JSON Pointer, a sentence without any value."""
     rule = code.removeprefix("rule:") if code.startswith("rule:") else None
     values = {"code": code, "rule": rule, "field": field, "message": _SENTENCES[code]}
     return F.struct(*[F.lit(v).cast("string").alias(k) for k, v in values.items()])
@@ -41,16 +41,24 @@ def reason(code: str, field: str = "") -> Column:
 
 def fault_reason(fault: Column) -> Column:
     """The reason of a document that could not be read, from its code; null for null."""
-    known = ("empty", "too_large", "invalid_utf8", "malformed_json", "too_deep", "nul_character", "type_mismatch")
+    known = (
+        "empty",
+        "too_large",
+        "invalid_utf8",
+        "malformed_json",
+        "too_deep",
+        "nul_character",
+        "type_mismatch",
+    )
     return F.coalesce(*[F.when(fault == code, reason(code)) for code in known])
 
 
 def read_fields(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     """Add one typed, cleaned column per leaf, named by its pointer, and `extras`.
 
-    A leaf of another type than the contract says is null, with the found type in `kind<pointer>`, which is null
-    where the type fits. Objects without named children are JSON text. `extras` is JSON text of the fields that the
-    contract does not name, by JSON Pointer; null when there are none.
+    A leaf of another type than the contract says is null, with the found type in `kind<pointer>`, which is
+    null where the type fits. Objects without named children are JSON text. `extras` is JSON text of the
+    fields that the contract does not name, by JSON Pointer; null when there are none.
     """
     every = walk(contract.fields)
     objects = [field for field in every if field.children]
@@ -58,13 +66,12 @@ def read_fields(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     def apply(parsed: DataFrame) -> DataFrame:
         good = F.col("fault").isNull()
         event = F.from_json(F.when(good, F.col("text")), f"STRUCT<{_json_ddl(contract.fields)}>")
-        suspect = good & F.col("shape").rlike(_misfit(every))
-        kinds = {f"kind{f.pointer}": F.when(F.col("suspect"), _kind(f)) for f in every}
-        present = {f"there{f.pointer}": _raw(f).isNotNull() for f in objects}
-        values = {f.pointer: _value(f) for f in contract.leaves}
+        kinds = F.struct(*[_kind(f).alias(f.pointer) for f in every])
+        suspect = good & F.col("text").rlike(_misfit(every))
+        values = {f.pointer: _value(contract, f) for f in contract.leaves}
         return (
-            parsed.withColumns({"event": event, "suspect": suspect})
-            .withColumns({**kinds, **present})
+            parsed.withColumns({"event": event, "kinds": F.when(suspect, kinds)})
+            .withColumns({f"raw{f.pointer}": _raw(f) for f in every})
             .withColumns({**values, "extras": F.when(good, _extras(contract, objects))})
         )
 
@@ -72,7 +79,7 @@ def read_fields(contract: Contract) -> Callable[[DataFrame], DataFrame]:
 
 
 def _json_ddl(fields: tuple[Field, ...]) -> str:
-    """The Spark schema that from_json reads: values as text, decided on later; booleans and numbers as such."""
+    """The Spark schema that from_json reads: values as text, judged later; booleans, numbers as such."""
     types = {"boolean": "BOOLEAN", "integer": "BIGINT", "number": "DECIMAL(38,9)"}
     parts = []
     for field in fields:
@@ -82,21 +89,18 @@ def _json_ddl(fields: tuple[Field, ...]) -> str:
 
 
 def _misfit(fields: tuple[Field, ...]) -> str:
-    """A regex that finds, in a shape, any of these names with a type it must not have.
+    """A regex that finds, in a document, a known name before a value that is not of its type, or an escaped name.
 
-    A name may stand elsewhere too, inside an unknown object for example: then the exact look finds nothing wrong.
+    It may find too much (the name stands in an unknown object too), never too little: the exact look comes behind.
     """
-    allowed = {
-        "string": "STRING",
-        "timestamp": "STRING",
-        "boolean": "BOOLEAN",
-        "integer": "BIGINT",
-        "number": "(?:BIGINT|DECIMAL)",
-        "object": "OBJECT<",
-    }
-    kinds = sorted({field.kind for field in fields})
-    names = {kind: "|".join(sorted({re.escape(f.name) for f in fields if f.kind == kind})) for kind in kinds}
-    return "|".join(rf"\b(?:{names[kind]}): (?!VOID|{allowed[kind]})" for kind in kinds)
+    begins = {"string": '"n', "timestamp": '"n', "boolean": "tfn", "integer": r"0-9\-n", "number": r"0-9\-n", "object": r"\{n"}
+    kinds = sorted({begins[field.kind] for field in fields})
+    names = {kind: "|".join(sorted({re.escape(f.name) for f in fields if begins[f.kind] == kind})) for kind in kinds}
+    wrong = [rf"(?:{names[kind]})\"\s*+:\s*+[^{kind}\s]" for kind in kinds]
+    whole_numbers = "|".join(sorted({re.escape(f.name) for f in fields if f.kind in ("integer", "number")}))
+    if whole_numbers:
+        wrong.append(rf"(?:{whole_numbers})\"\s*+:\s*+-?[0-9]*+[.eE]")
+    return rf'"(?:{"|".join(wrong)})|\\u00[2-7]'
 
 
 def _raw(field: Field) -> Column:
@@ -105,7 +109,7 @@ def _raw(field: Field) -> Column:
 
 
 def _kind(field: Field) -> Column:
-    """The found type where it does not fit: OBJECT<…>, STRING, DOUBLE, …; null where it fits or nothing is there."""
+    """The found type where it does not fit: OBJECT<…>, STRING, …; null where it fits or nothing is there."""
     path = ROOT + "".join(f"['{key}']" for key in field.path)
     found = F.nullif(F.schema_of_variant(F.try_variant_get("doc", path, "variant")), F.lit("VOID"))
     return F.when(~_fits(field, found), found)
@@ -120,25 +124,37 @@ def _fits(field: Field, kind: Column) -> Column:
     return kind == wanted[field.kind]
 
 
-def _value(field: Field) -> Column:
-    raw = F.when(F.col(f"`kind{field.pointer}`").isNull(), _raw(field))
+def _value(contract: Contract, field: Field) -> Column:
+    raw = F.col(f"`raw{field.pointer}`")
+    if field.pointer == contract.tenant_field:
+        # Even a rejected row is filed under its tenant: never under a number's text.
+        raw = F.when(_misfits(field).isNull(), raw)
     if field.kind == "string":
         return clean_text(raw)
     return instant(raw) if field.kind == "timestamp" else raw
 
 
+def _misfits(field: Field) -> Column:
+    """The found type of a field that is not of the contract's type; null when it fits or nothing is there."""
+    return F.col("kinds").getField(field.pointer)
+
+
 def _extras(contract: Contract, objects: list[Field]) -> Column:
     levels = [((), contract.fields), *((f.path, f.children) for f in objects)]
     unknown = [_unknown(path, [f.name for f in fields]) for path, fields in levels]
-    named = "|".join(sorted({re.escape(f.name) for f in walk(contract.fields)}))
-    free = "|".join(f"{f.name}: OBJECT<[^<>]*+>" for f in contract.leaves if f.kind == "object") or "(?!)"
-    rest = F.regexp_replace(F.col("shape"), rf"^OBJECT<a: BIGINT, z: |{free}|\b(?:{named}): ", "")
-    return F.when(rest.contains(": "), F.nullif(F.to_json(F.map_concat(*unknown)), F.lit("{}")))
+    names = "|".join(sorted({re.escape(f.name) for f in walk(contract.fields)}))
+    free = "|".join(re.escape(f.name) for f in contract.leaves if f.kind == "object")
+    rest = F.regexp_replace(F.col("text"), rf'"(?:{free})"\s*+:\s*+\{{[^{{}}]*+\}}', "") if free else F.col("text")
+    # A name stands behind a brace or a comma. This finds some strings too; the exact look comes behind.
+    other = rest.rlike(rf'[{{,]\s*+"(?!(?:{names})")')
+    return F.when(other, F.nullif(F.to_json(F.map_concat(*unknown)), F.lit("{}")))
 
 
 def _unknown(path: tuple[str, ...], names: list[str]) -> Column:
     place = ROOT + "".join(f"['{key}']" for key in path)
-    left = F.map_filter(F.try_variant_get("doc", place, "map<string,variant>"), lambda key, _: ~key.isin(names))
+    left = F.map_filter(
+        F.try_variant_get("doc", place, "map<string,variant>"), lambda key, _: ~key.isin(names)
+    )
     prefix = "".join(f"/{key}" for key in path) + "/"
     named = F.transform_keys(left, lambda key, _: F.concat(F.lit(prefix), key))
     return F.coalesce(named, _nothing())
@@ -160,7 +176,9 @@ def find_reasons(contract: Contract) -> Callable[[DataFrame], DataFrame]:
         every = F.transform(numbers, lambda i: F.element_at(known, i))
         nothing = F.array().cast(f"ARRAY<{REASON}>")
         fault = F.col("fault")
-        reasons = F.when(fault.isNotNull(), F.array(fault_reason(fault))).when(failed, every).otherwise(nothing)
+        reasons = (
+            F.when(fault.isNotNull(), F.array(fault_reason(fault))).when(failed, every).otherwise(nothing)
+        )
         return fields.withColumn("reasons", reasons)
 
     return apply
@@ -168,21 +186,24 @@ def find_reasons(contract: Contract) -> Callable[[DataFrame], DataFrame]:
 
 def _checks(contract: Contract, field: Field) -> list[tuple[Column, Column]]:
     """(condition that is true when a rule fails, its reason) of one field; a condition is never null."""
-    found = [(F.col(f"`kind{field.pointer}`").isNotNull(), "type_mismatch")]
+    found = [(F.col("kinds").isNotNull() & _misfits(field).isNotNull(), "type_mismatch")]
     if field.required:
         code = "tenant_missing" if field.pointer == contract.tenant_field else "missing_required"
         found.append((_absent(field), code))
     if not field.children:
-        found += _value_checks(contract, field)
+        found += [(_fits_so_far(field) & failed, code) for failed, code in _value_checks(contract, field)]
     return [(F.coalesce(failed, F.lit(False)), reason(code, field.pointer)) for failed, code in found]
 
 
+def _fits_so_far(field: Field) -> Column:
+    return F.col("kinds").isNull() | _misfits(field).isNull()
+
+
 def _value_checks(contract: Contract, field: Field) -> list[tuple[Column, str]]:
-    value = F.col(f"`{field.pointer}`")
+    value, raw = F.col(f"`{field.pointer}`"), F.col(f"`raw{field.pointer}`")
     found: list[tuple[Column, str]] = []
     if field.kind == "timestamp":
-        unread = value.isNull() & F.col(f"`kind{field.pointer}`").isNull() & ~_blank(_raw(field))
-        found.append((unread, "type_mismatch"))
+        found.append((value.isNull() & ~_blank(raw), "type_mismatch"))
     if field.max_length:
         found.append((F.char_length(value) > field.max_length, "rule:max_length"))
     if field.pattern:
@@ -198,15 +219,13 @@ def _value_checks(contract: Contract, field: Field) -> list[tuple[Column, str]]:
 
 def _absent(field: Field) -> Column:
     """Nothing was there, or only white space; not when its parent is missing itself or of a wrong type."""
-    absent = F.col(f"`kind{field.pointer}`").isNull()
-    if field.children:
-        absent = absent & ~F.col(f"`there{field.pointer}`")
-    elif field.kind == "timestamp":
-        absent = absent & _blank(_raw(field))
+    raw = F.col(f"`raw{field.pointer}`")
+    if field.kind == "timestamp":
+        absent = _blank(raw)
     else:
-        absent = absent & F.col(f"`{field.pointer}`").isNull()
+        absent = (raw if field.children else F.col(f"`{field.pointer}`")).isNull()
     parent = "".join(f"/{key}" for key in field.path[:-1])
-    return absent & (F.col(f"`there{parent}`") if parent else F.lit(True))
+    return absent & _fits_so_far(field) & (F.col(f"`raw{parent}`").isNotNull() if parent else F.lit(True))
 
 
 def _blank(text: Column) -> Column:

@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: ANN401 - http.server's signature
+    def log_message(self, format: str, *args: Any) -> None:
         return
 
 

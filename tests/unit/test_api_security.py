@@ -23,7 +23,7 @@ from tests.integration.api_server import ISSUER, jwks_entry, key_entry, mint
 
 # The package warns of the weak key and of the name EdDSA, both used here on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
-SECRET = "s3cret-s3cret-s3cret_with_underscores"  # noqa: S105 - of a test
+SECRET = "s3cret-s3cret-s3cret_with_underscores"
 RSA = RSAKey.generate_key(2048, parameters={"kid": "rsa"})
 EC = ECKey.generate_key("P-256", parameters={"kid": "ec"})
 ED = OKPKey.generate_key("Ed25519", parameters={"kid": "ed"})

@@ -1,4 +1,3 @@
-# ruff: noqa: S603 - the commands are the test's own, and no shell reads them
 """The local stack's pure parts: ports, pids that may be recycled, lines for the shell, secrets."""
 
 import json

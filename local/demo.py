@@ -1,0 +1,283 @@
+"""`python -m local demo`: the whole way once, and the proof that nothing was lost on it.
+
+Stack, migrations, API and jobs; a backlog in Kafka while Spark starts; then HTTP and Kafka traffic together;
+then all of it must arrive, both processes must end with 0, and the tables must agree with what was sent.
+"""
+
+import hashlib
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+
+from headwater.clock import utc_now
+from headwater.errors import HeadwaterError, SetupError
+from headwater.kafka import confluent_config
+from headwater.settings import Settings, load_settings
+from local import stack
+from local.credentials import DEMO_KEYS, read_secret
+from local.demo_check import check, prefix
+from local.demo_processes import Child
+from local.demo_report import Measured, report
+from local.demo_send import Tally, send_http, send_kafka
+from local.demo_watch import Watch, documents_in_elasticsearch, rows_in_postgres
+from local.environment import API
+from local.places import ROOT, data, make_folder, say
+from local.ports import taken
+from local.traffic import Way, traffic
+from schemas.contract import contracts
+
+TOPIC = contracts()["lead.ingest"].topic
+DLQ = "lead.dlq"
+BACKLOG = 1000
+KAFKA_RATE = 60.0
+SEED = 20
+_STARTS_WITHIN_S = 240.0
+_ARRIVES_WITHIN_S = 240.0
+_TICK_S = 0.2
+_TELL_EVERY_S = 4.0
+_GATE_FAILED = 3
+
+
+class Demo:
+    """One run. Its keys begin with `run`, so that a second run meets nothing of the first."""
+
+    def __init__(self, seconds: float, rate: float) -> None:
+        self.seconds = seconds
+        self.rate = rate
+        self.began = time.monotonic()
+        self.since = utc_now()
+        self.run = f"demo-{secrets.token_hex(4)}-"
+        self.tallies = {way: Tally() for way in Way}
+        self.settings: Settings
+        self.watch: Watch
+        self.children: list[Child] = []
+
+    def tell(self, line: str) -> None:
+        """One line of progress with the seconds so far."""
+        say(f"[{time.monotonic() - self.began:6.1f} s] {line}")
+
+    def go(self) -> int:
+        """The exit code: 0 only if everything agrees, 3 if it does not."""
+        self.tell("starting the local stack")
+        stack.up()
+        self.settings = load_settings("local")
+        if held := taken("the API", API):
+            raise SetupError(str(held))
+        self._migrate()
+        refusals = end_offset(self.settings, DLQ)
+        with ExitStack() as at_the_end:
+            self._start(at_the_end)
+            self._catch_up()
+            self._send()
+            self._drain()
+            self._stop()
+        rows = self._rows()
+        kept = end_offset(self.settings, DLQ) - refusals
+        self.tell("checking: audit of the ledger, and every sink against silver by key and hash")
+        findings = check(self.run, self.tallies, self.tell)
+        findings.faults += [
+            f"{system} has {count} rows of this run, expected {len(self._tenants())}"
+            for system, count in rows.items()
+            if count != len(self._tenants())
+        ]
+        seconds = time.monotonic() - self.began
+        measured = Measured(self.run, self.tallies, rows, self.watch.seen, kept, seconds)
+        print(report(measured, findings, self.settings), flush=True)
+        return _GATE_FAILED if findings.faults else 0
+
+    def _migrate(self) -> None:
+        """Skipped when neither contracts nor migrations nor addresses have changed since the last time."""
+        stamp = make_folder(data("demo")) / "migrated"
+        wanted = _digest(self.settings)
+        tables = Path(self.settings.lake_root, "ops", "ledger").is_dir()
+        if tables and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+            self.tell("migrations: nothing has changed since the last demo")
+            return
+        self.tell("migrating: topics, Delta tables, PostgreSQL, Elasticsearch")
+        job = Child("migrate", "jobs", "migrate")
+        try:
+            self._until(lambda: job.exit_code is not None, _STARTS_WITHIN_S, lambda: "  migrating", job)
+        finally:
+            job.kill()
+        if job.exit_code:
+            raise HeadwaterError(f"jobs migrate ended with exit code {job.exit_code}; {job.tail()}")
+        stamp.write_text(wanted, encoding="utf-8")
+
+    def _start(self, at_the_end: ExitStack) -> None:
+        self.tell(f"starting the jobs and the API on port {self.settings.api.port}")
+        for name, words in (("jobs", ("jobs", "run", "--domain", "leads")), ("api", ("api",))):
+            child = Child(name, *words)
+            at_the_end.callback(child.kill)
+            self.children.append(child)
+        self.watch = Watch(self.settings, self.run, self.since)
+        self.watch.start()
+        at_the_end.callback(self.watch.stop)
+
+    def _catch_up(self) -> None:
+        """Kafka fills while Spark starts. Once that is in both sinks, every query is known to run."""
+        self.tell(f"sending {BACKLOG:,} records to Kafka while Spark starts")
+        name = f"{prefix(self.run, Way.KAFKA)}b"
+        send_kafka(self.settings, TOPIC, traffic(Way.KAFKA, BACKLOG, run=name, seed=SEED), 0, self._kafka)
+        self._until(lambda: live(self.settings), _STARTS_WITHIN_S, lambda: "  waiting for the API")
+        self._arrived("Spark starts and takes the backlog", _STARTS_WITHIN_S)
+
+    def _send(self) -> None:
+        count, records = round(self.rate * self.seconds), round(KAFKA_RATE * self.seconds)
+        by_http, by_kafka = (
+            f"{count:,} by HTTP at {self.rate:.0f}/s",
+            f"{records:,} by Kafka at {KAFKA_RATE:.0f}/s",
+        )
+        self.tell(f"sending events: {by_http}, {by_kafka}")
+        keys = {tenant: read_secret(name) for name, (_, tenant) in DEMO_KEYS.items()}
+        posts = traffic(Way.HTTP, count, run=prefix(self.run, Way.HTTP), seed=SEED)
+        produced = traffic(Way.KAFKA, records, run=prefix(self.run, Way.KAFKA), seed=SEED + 1)
+        with ThreadPoolExecutor(2) as pool:
+            senders: list[Future[None]] = [
+                pool.submit(
+                    send_http, api_url(self.settings), keys, posts, self.rate, self.tallies[Way.HTTP]
+                ),
+                pool.submit(send_kafka, self.settings, TOPIC, produced, KAFKA_RATE, self._kafka),
+            ]
+            self._until(lambda: all(s.done() for s in senders), 4 * self.seconds + 60, self._counters)
+            for sender in senders:
+                sender.result()
+
+    def _drain(self) -> None:
+        """One more record, after all others: when it has arrived, refine has taken all before it."""
+        last = traffic(Way.KAFKA, 1, run=f"{prefix(self.run, Way.KAFKA)}z", seed=SEED)
+        send_kafka(self.settings, TOPIC, last, 0, self._kafka)
+        self._arrived("waiting for the last rows", _ARRIVES_WITHIN_S)
+        self.tell(f"all {len(self._tenants()):,} leads are in both sinks")
+
+    def _arrived(self, what: str, limit_s: float) -> None:
+        wanted = self._tenants()
+
+        def indexed() -> bool:
+            return documents_in_elasticsearch(self.settings, wanted) >= len(wanted)
+
+        self._until(lambda: self.watch.has(wanted), limit_s, lambda: f"  {what}: {self._arrivals(wanted)}")
+        self._until(indexed, limit_s, lambda: f"  {what} in Elasticsearch", every_s=1.0)
+
+    def _stop(self) -> None:
+        self.tell("stopping jobs and API (SIGTERM)")
+        for child in self.children:
+            child.ask_to_stop()
+        for child in self.children:
+            if code := child.stop():
+                raise HeadwaterError(f"{child.name} ended with exit code {code}, not 0; {child.tail()}")
+
+    def _rows(self) -> dict[str, int]:
+        return {
+            "postgres": rows_in_postgres(self.settings, self.run, self.since),
+            "elasticsearch": documents_in_elasticsearch(self.settings, self._tenants()),
+        }
+
+    @property
+    def _kafka(self) -> Tally:
+        return self.tallies[Way.KAFKA]
+
+    def _tenants(self) -> dict[str, str]:
+        """Key → tenant of every lead that must arrive: valid, and confirmed by API or Kafka."""
+        every = [tally for tally in self.tallies.values()]
+        return {
+            key: tally.tenants[key]
+            for tally in every
+            for key in list(tally.confirmed)
+            if key in tally.tenants
+        }
+
+    def _arrivals(self, wanted: dict[str, str]) -> str:
+        return f"{len(self.watch.seen):,} of {len(wanted):,} rows in PostgreSQL"
+
+    def _counters(self) -> str:
+        http, kafka = self.tallies[Way.HTTP], self._kafka
+        return (
+            f"HTTP sent {http.total:,}, accepted {http.answers['accepted']:,}, "
+            f"refused {http.answers['refused']:,}, no consent {http.answers['discarded']:,}; "
+            f"Kafka {kafka.answers['accepted']:,}; rows in PostgreSQL {len(self.watch.seen):,}"
+        )
+
+    def _until(
+        self,
+        done: Callable[[], bool],
+        limit_s: float,
+        line: Callable[[], str],
+        *expected_to_end: Child,
+        every_s: float = _TICK_S,
+    ) -> None:
+        """Wait, telling how far it is. HeadwaterError when a process dies meanwhile, or it takes too long."""
+        began = told = time.monotonic()
+        while not done():
+            for child in self.children:
+                child.check()
+            now = time.monotonic()
+            if now - began > limit_s:
+                tails = "\n".join(child.tail() for child in (*self.children, *expected_to_end))
+                raise HeadwaterError(f"not done within {limit_s:.0f} s: {line().strip()}\n{tails}")
+            if now - told >= _TELL_EVERY_S:
+                told = now
+                self.tell(line())
+            time.sleep(every_s)
+
+
+def demo(seconds: float, rate: float) -> int:
+    """Run it. SIGTERM ends it like Ctrl-C: what it started is stopped."""
+    with _ended_by_sigterm():
+        return Demo(seconds, rate).go()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def api_url(settings: Settings) -> str:
+    """Where the API listens on this machine."""
+    return f"http://127.0.0.1:{settings.api.port}"
+
+
+def live(settings: Settings) -> bool:
+    """Whether the API answers /health/live."""
+    connection = HTTPConnection("127.0.0.1", settings.api.port, timeout=2)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def end_offset(settings: Settings, topic: str) -> int:
+    """How many records the topic has ever had: the sum of its partitions' ends."""
+    consumer = Consumer({**confluent_config(settings), "group.id": "headwater-demo"})
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions]
+    finally:
+        consumer.close()
+    return sum(ends)
+
+
+def _digest(settings: Settings) -> str:
+    """Of all that `jobs migrate` depends on."""
+    sources = [
+        *sorted((ROOT / "schemas").rglob("*.*")),
+        ROOT / "jobs" / "migrate.py",
+        ROOT / "headwater" / "tables.py",
+    ]
+    content = [path.read_bytes() for path in sources if path.suffix != ".pyc" and path.is_file()]
+    servers = (settings.postgres.owner_dsn, settings.elasticsearch.url, settings.kafka.bootstrap)
+    where = [text.encode() for text in (settings.lake_root, *servers)]
+    return hashlib.sha256(b"\0".join([*content, *where])).hexdigest()

@@ -1,0 +1,166 @@
+"""What the demo prints at its end: counts, rows, speed, latency, and where to look."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headwater.settings import Settings
+from local.demo_check import Findings
+from local.demo_send import Tally
+from local.traffic import Way
+
+_STREAM = "lead.ingest"
+_HEAD = ("stream", "sent", "accepted", "refused", "in silver", "duplicates", "dead letters", "no consent")
+_NAMES = {"postgres": "PostgreSQL", "elasticsearch": "Elasticsearch"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the demo saw itself. `rows` are of this run, `seen` is key → time first seen in PostgreSQL."""
+
+    run: str
+    tallies: dict[Way, Tally]
+    rows: dict[str, int]
+    seen: dict[str, float]
+    kept_refusals: int
+    seconds: float
+
+
+def report(measured: Measured, findings: Findings, settings: Settings) -> str:
+    """The whole text."""
+    parts = [
+        f"Headwater demo, run {measured.run.rstrip('-')}",
+        _outcomes(measured, findings),
+        _destinations(measured, findings),
+        _speed(measured),
+        _latency(measured),
+        _where(measured, settings),
+        _verdict(findings, measured.seconds),
+    ]
+    return "\n\n".join(parts)
+
+
+def _outcomes(measured: Measured, findings: Findings) -> str:
+    rows = [_outcome_row(way, measured, findings) for way in measured.tallies]
+    total = ["all", *[sum(column) for column in zip(*[row[1:] for row in rows], strict=True)]]
+    table = _table([_HEAD, *rows, total])
+    note = (
+        "By HTTP, `refused` are answers 4xx, whose bodies become dead letters in topic lead.dlq, and\n"
+        "`no consent` is what the API discarded. By Kafka, all of it is counted in the tables."
+    )
+    return f"{table}\n{note}"
+
+
+def _outcome_row(way: Way, measured: Measured, findings: Findings) -> list[str | int]:
+    tally, found = measured.tallies[way], findings.outcomes[way]
+    direct = way is Way.KAFKA
+    return [
+        f"{_STREAM} by {'Kafka' if direct else 'HTTP'}",
+        tally.total,
+        tally.answers["accepted"],
+        tally.answers["refused"],
+        found.get("silver", 0),
+        found.get("duplicate", 0),
+        found.get("dead", 0) if direct else measured.kept_refusals,
+        found.get("no_consent", 0) if direct else tally.answers["discarded"],
+    ]
+
+
+def _destinations(measured: Measured, findings: Findings) -> str:
+    head = ("rows", "of this run", "in all", "in silver", "missing", "extra", "different")
+    rows = [
+        [_NAMES[system], measured.rows[system], counts["found"], counts["silver"]]
+        + [counts[name] for name in ("missing", "extra", "different")]
+        for system, counts in sorted(findings.destinations.items(), reverse=True)
+    ]
+    return _table([head, *rows]) + "\nEvery row compared with silver by key and by a hash of its columns."
+
+
+def _speed(measured: Measured) -> str:
+    http, kafka = measured.tallies[Way.HTTP], measured.tallies[Way.KAFKA]
+    first = min(http.began, kafka.began)
+    whole = (http.total + kafka.total) / max(max(measured.seen.values()) - first, 0.001)
+    return (
+        f"Speed: {http.per_second:.0f} events/s sent by HTTP and {kafka.per_second:.0f}/s by Kafka; "
+        f"{whole:.0f} events/s through the\nwhole pipeline (all events, from the first one sent, "
+        "while Spark was starting, to the last row in PostgreSQL)."
+    )
+
+
+def _latency(measured: Measured) -> str:
+    http = measured.tallies[Way.HTTP]
+    keys = [key for key in http.confirmed if key in measured.seen and key in http.due]
+    series = {
+        "due to be sent → HTTP 202": http.answer_s,
+        "HTTP 202 → row in PostgreSQL": [measured.seen[key] - http.confirmed[key] for key in keys],
+        "due to be sent → row in PostgreSQL": [measured.seen[key] - http.due[key] for key in keys],
+    }
+    rows = [
+        [name, *[f"{quantile(values, q):.2f}" for q in (0.5, 0.95, 1.0)]] for name, values in series.items()
+    ]
+    note = (
+        "A row's time is when a query, asked every 0.2 s, first returned it: up to 0.2 s late, never early.\n"
+        "Events are sent when due, whether or not earlier answers have come."
+    )
+    return _table([("seconds", "p50", "p95", "max"), *rows]) + "\n" + note
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The nearest-rank quantile; nan without values."""
+    if not values:
+        return float("nan")
+    ordered = sorted(values)
+    return ordered[max(0, min(len(ordered) - 1, int(share * len(ordered) + 0.5) - 1))]
+
+
+def _where(measured: Measured, settings: Settings) -> str:
+    places = {
+        "{api}": f"http://127.0.0.1:{settings.api.port}",
+        "{run}": measured.run,
+        "{dsn}": settings.postgres.dsn,
+        "{es}": settings.elasticsearch.url,
+        "{kafka}": settings.kafka.bootstrap,
+        "{lake}": settings.lake_root,
+    }
+    text = _WHERE
+    for name, value in places.items():
+        text = text.replace(name, value)
+    return text.rstrip()
+
+
+_WHERE = """\
+Where to look (first: eval "$(python -m local env)")
+  API            {api}/docs, once `python -m api` runs again (and `python -m jobs run`):
+                 curl -s {api}/ingest -H "X-API-Key: $HEADWATER_API_KEY" \\
+                   -H 'Content-Type: application/json' \\
+                   -d '{"source": "website", "payload": {"email": "a@example.com", "consent": true}}'
+  PostgreSQL     {dsn} (with its password: $HEADWATER_POSTGRES_DSN)
+                 psql "$HEADWATER_POSTGRES_DSN" -c "SELECT source, count(*), count(phone) FROM leads
+                   WHERE starts_with(idempotency_key, '{run}') GROUP BY source"
+  Elasticsearch  curl -s '{es}/leads/_search?q=message:Angebot&size=3&pretty'
+  Kafka          {kafka}, topics lead.ingest and lead.dlq
+  Delta tables   {lake}/bronze/leads
+                 {lake}/silver/leads
+                 {lake}/ops/ledger
+                 {lake}/ops/dead_letters
+  Proof again    python -m jobs audit --domain leads
+                 python -m jobs reconcile --domain leads
+"""
+
+
+def _verdict(findings: Findings, seconds: float) -> str:
+    if not findings.faults:
+        return f"The ledger balances and every sink agrees with silver. {seconds:.0f} s in all."
+    return "\n".join(
+        [f"NOT as it should be ({seconds:.0f} s in all):", *[f"  - {f}" for f in findings.faults]]
+    )
+
+
+def _table(rows: Sequence[Sequence[object]]) -> str:
+    """First column to the left, numbers to the right, a rule below the heading."""
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *[c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]])
+        for row in texts
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

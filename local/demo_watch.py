@@ -1,0 +1,105 @@
+"""Watching a run's leads arrive in PostgreSQL and Elasticsearch.
+
+PostgreSQL is asked every 0.2 s, and a row's arrival is when an answer first had it: later than its commit by
+up to that interval, never earlier.
+"""
+
+import threading
+import time
+from collections.abc import Iterable
+from datetime import datetime
+
+import psycopg
+from elasticsearch import ApiError, Elasticsearch, TransportError
+from psycopg.conninfo import make_conninfo
+
+from headwater.errors import TransientError
+from headwater.identity import event_id
+from headwater.settings import Settings
+
+EVERY_S = 0.2
+INDEX = "leads"
+_IDS_AT_ONCE = 5000
+# received_at is indexed; created_at is the time of the batch's transaction, and only one query writes.
+_NEW_ROWS = (
+    "SELECT idempotency_key, created_at FROM leads"
+    " WHERE received_at >= %(since)s AND created_at > %(last)s AND starts_with(idempotency_key, %(run)s)"
+)
+
+
+class Watch:
+    """Notes when each lead of a run was first seen in PostgreSQL, from a thread of its own."""
+
+    def __init__(self, settings: Settings, run: str, since: datetime) -> None:
+        self.seen: dict[str, float] = {}
+        self.fault: str | None = None
+        self._settings = settings
+        self._run = run
+        self._since = since
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def has(self, keys: Iterable[str]) -> bool:
+        """Whether every one of these keys has arrived. TransientError when PostgreSQL cannot be asked."""
+        if self.fault:
+            raise TransientError(f"PostgreSQL does not answer the demo's question ({self.fault})")
+        return self.seen.keys() >= set(keys)
+
+    def _follow(self) -> None:
+        try:
+            with _connect(self._settings) as connection:
+                last = self._since
+                while not self._stopping.wait(EVERY_S):
+                    last = self._look(connection, last)
+        except psycopg.Error as fault:
+            self.fault = type(fault).__name__
+
+    def _look(self, connection: psycopg.Connection, last: datetime) -> datetime:
+        asked = {"since": self._since, "last": last, "run": self._run}
+        rows = connection.execute(_NEW_ROWS, asked).fetchall()
+        now = time.time()
+        for key, created in rows:
+            self.seen.setdefault(key, now)
+            last = max(last, created)
+        return last
+
+
+def _connect(settings: Settings) -> psycopg.Connection:
+    password = settings.postgres.password
+    secret = password.get_secret_value() if password else None
+    return psycopg.connect(make_conninfo(settings.postgres.dsn, password=secret), autocommit=True)
+
+
+def rows_in_postgres(settings: Settings, run: str, since: datetime) -> int:
+    """The run's rows, counted afresh."""
+    query = "SELECT count(*) FROM leads WHERE received_at >= %s AND starts_with(idempotency_key, %s)"
+    with _connect(settings) as connection:
+        found = connection.execute(query, (since, run)).fetchone()
+    return int(found[0]) if found else 0
+
+
+def documents_in_elasticsearch(settings: Settings, tenants: dict[str, str]) -> int:
+    """How many of these leads (key → tenant) the index has. Their ids are known: made from tenant and key."""
+    ids = [event_id(tenant, key) for key, tenant in tenants.items()]
+    server = settings.elasticsearch
+    secret = server.password.get_secret_value() if server.password else ""
+    login = (server.username, secret) if server.username else None
+    found = 0
+    try:
+        with Elasticsearch(server.url, basic_auth=login, request_timeout=30) as client:
+            client.indices.refresh(index=INDEX)
+            for start in range(0, len(ids), _IDS_AT_ONCE):
+                query = {"terms": {"id": ids[start : start + _IDS_AT_ONCE]}}
+                found += int(client.count(index=INDEX, query=query)["count"])
+    except (ApiError, TransportError) as fault:
+        raise TransientError(
+            f"Elasticsearch does not answer the demo's question ({type(fault).__name__})"
+        ) from None
+    return found

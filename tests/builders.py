@@ -1,0 +1,81 @@
+"""Lead events as producers send them, bronze rows as Kafka left them, and what became of them."""
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, Row, SparkSession
+
+from schemas.contract import contracts
+from transformations.classify import classify
+
+LEAD = contracts()["lead.ingest"]
+ARRIVED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+REFINED = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
+GONE = object()  # as a change: the field is not there at all
+BRONZE = """value BINARY, headers ARRAY<STRUCT<key: STRING, value: BINARY>>, topic STRING, partition INT,
+  offset BIGINT, ingested_at TIMESTAMP, refined_at TIMESTAMP"""
+_EVENT: dict[str, Any] = {
+    "event_id": "0b5e1c52-7d0b-4e0f-9d8a-6a1f3b7c2d41",
+    "tenant_id": "acme",
+    "idempotency_key": "key-1",
+    "received_at": "2026-03-01T11:59:00.123Z",
+    "source": "web",
+    "payload": {"email": "ada@example.com", "consent": True},
+    "context": {},
+    "metadata": {},
+}
+Reason = tuple[str, str]
+
+
+def event(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A valid event with changes by JSON Pointer; parents that are missing are made."""
+    made = deepcopy(_EVENT)
+    for pointer, value in (changes or {}).items():
+        *parents, name = pointer.strip("/").split("/")
+        at = made
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        if value is GONE:
+            at.pop(name, None)
+        else:
+            at[name] = value
+    return made
+
+
+def lead(changes: dict[str, Any] | None = None) -> bytes:
+    """The event's JSON bytes."""
+    return json.dumps(event(changes), ensure_ascii=False).encode()
+
+
+def splice(old: str, new: str) -> bytes:
+    """A valid event's text with one place exchanged, for what json.dumps would never write."""
+    text = lead().decode()
+    assert old in text
+    return text.replace(old, new, 1).encode()
+
+
+def bronze(
+    spark: SparkSession,
+    values: Sequence[bytes | None],
+    headers: Sequence[tuple[str, bytes]] = (),
+    first_offset: int = 0,
+) -> DataFrame:
+    """Records of lead.ingest, partition 0, one after another, with the batch's `refined_at`."""
+    kept = [Row(key=key, value=bytearray(value)) for key, value in headers] or None
+    rows = [
+        (None if value is None else bytearray(value), kept, "lead.ingest", 0, offset, ARRIVED, REFINED)
+        for offset, value in enumerate(values, first_offset)
+    ]
+    return spark.createDataFrame(rows, BRONZE)
+
+
+def outcomes(spark: SparkSession, values: Sequence[bytes | None]) -> list[tuple[str, list[Reason]]]:
+    """(outcome, [(reason code, field)]) of each record, in order."""
+    rows = bronze(spark, values).transform(classify(LEAD)).select("offset", "outcome", "reasons").collect()
+    return [
+        (row["outcome"], [(r["code"], r["field"]) for r in row["reasons"] or []])
+        for row in sorted(rows, key=lambda row: row["offset"])
+    ]

@@ -1,0 +1,54 @@
+"""Fixtures of the tests of the jobs: one broker for all, and a world for each."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.audit import audit
+from jobs.queries import Context
+from tests.integration.jobs_harness import Broker, World
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A Kafka that no other test and no developer uses."""
+    made = Broker(tmp_path_factory.mktemp("kafka"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def world(broker: Broker, tmp_path: Path) -> Iterator[World]:
+    """Empty topics, lake, database and index."""
+    made = World(tmp_path / "world", broker)
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def twin(broker: Broker, tmp_path: Path) -> Iterator[World]:
+    """A second lake, database and index on the same topics."""
+    made = World(tmp_path / "twin", broker)
+    try:
+        made.open(topics=False)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def prove(spark: SparkSession) -> Callable[[World], dict[str, int]]:
+    """`jobs audit` on a world, in this process's Spark; its counts."""
+
+    def run(world: World) -> dict[str, int]:
+        return dict(audit(Context(spark, world.settings, "test"), "leads")["lead.ingest"])
+
+    return run

@@ -1,0 +1,474 @@
+"""What the tests of the jobs share: a broker, a lake with destinations of its own, jobs as processes.
+
+Tables are read from the Delta log with pyarrow, not with the code under test.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+import warnings
+from base64 import urlsafe_b64encode
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow.parquet as pq
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from elasticsearch import Elasticsearch
+from psycopg import sql
+
+from headwater.settings import Settings, load_settings
+from local import kafka as local_kafka
+from local.install import command, versioned
+from local.postgres import dsn
+from schemas.migrate import upgrade
+from sinks.postgres import LEAD_COLUMNS
+from tests.integration.api_server import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+TOPIC = "lead.ingest"
+SHARED = ("source_topic", "source_partition", "source_offset")
+_START_S = 60.0
+_ASKED_EVERY_S = 0.05
+Place = tuple[str, int, int]
+Row = dict[str, Any]
+
+
+def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    """Poll until the condition gives something true; AssertionError when it does not in time."""
+    end = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(_ASKED_EVERY_S)
+    return found
+
+
+class Broker:
+    """A Kafka of the tests' own, from the local stack's binaries and properties."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, sasl, controller = free_port(), free_port(), free_port()
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        properties = local_kafka.PROPERTIES.format(
+            broker=self.port,
+            sasl=sasl,
+            controller=controller,
+            admin=local_kafka.ADMIN_USER,
+            logs=folder / "logs",
+            jaas="org.apache.kafka.common.security.scram.ScramLoginModule required;",
+        )
+        (folder / "server.properties").write_text(properties)
+        (folder / "log4j2.xml").write_text(local_kafka.LOGGING)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        local_kafka.install()
+        config = str(self.folder / "server.properties")
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+        tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", config)
+        subprocess.run(self._java("128m", *tool), check=True, capture_output=True)
+        with (self.folder / "broker.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._java("512m", "kafka.Kafka", config),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        eventually(self._answers, f"Kafka of the tests answers, see {self.folder}/broker.log", _START_S)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(30)
+
+    def remake_topics(self, settings: Settings) -> None:
+        """Delete every topic and declare all anew; returns when the broker's metadata agrees."""
+        if old := list(self._topics()):
+            for done in self.admin.delete_topics(old).values():
+                done.result(30)
+            eventually(lambda: not self._topics(), "the topics are deleted")
+        with warnings.catch_warnings():  # kafka-python reads its own files by a deprecated call
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from schemas.topics import create_topics
+        made = create_topics(settings)
+        eventually(lambda: self._topics().get(TOPIC) == 6 and len(self._topics()) == len(made), "topics")
+
+    def _topics(self) -> dict[str, int]:
+        listed = self.admin.list_topics(timeout=10).topics.items()
+        return {name: len(topic.partitions) for name, topic in listed if not name.startswith("__")}
+
+    def _answers(self) -> bool:
+        assert self.process is not None and self.process.poll() is None, "Kafka of the tests ended"
+        try:
+            return bool(self.admin.list_topics(timeout=2).brokers)
+        except Exception:  # librdkafka's own, until it is up
+            return False
+
+    def _java(self, heap: str, *argv: str) -> tuple[str, ...]:
+        logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.xml'}"
+        return (command("java"), logging, f"-Xmx{heap}", "-cp", f"{versioned('kafka')}/*", *argv)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A record to send, and what must become of it."""
+
+    value: bytes | None
+    outcome: str = "silver"
+    tenant: str | None = "acme"
+    key: str = ""
+    reason: str | None = None
+
+
+def lead(tenant: str, key: str, **changes: Any) -> Row:
+    """A complete lead; `changes` with a double underscore reach into payload and context."""
+    person = f"{key}.person"
+    event: Row = {
+        "tenant_id": tenant,
+        "idempotency_key": key,
+        "received_at": "2026-03-01T12:00:00.123Z",
+        "source": "web",
+        "payload": {
+            "first_name": "Zoë",
+            "last_name": "O'Neil\t\\N",
+            "email": f"{person}@example.com",
+            "phone": "+14155550132",
+            "message": f"hello from {key}",
+            "consent": True,
+        },
+        "context": {"ip_address": "2001:db8::1", "utm": {"campaign": "spring"}},
+        "metadata": {"n": [1, "two"]},
+    }
+    for name, value in changes.items():
+        *path, last = name.split("__")
+        inner = event
+        for step in path:
+            inner = inner[step]
+        inner[last] = value
+    return event
+
+
+def good(tenant: str, key: str, outcome: str = "silver", **changes: Any) -> Sent:
+    return Sent(json.dumps(lead(tenant, key, **changes)).encode(), outcome, tenant, key)
+
+
+def refused(tenant: str, key: str, **changes: Any) -> Sent:
+    """A lead of someone who did not agree."""
+    return good(tenant, key, "no_consent", payload__consent=False, **changes)
+
+
+def dead(tenant: str | None, key: str, reason: str, **changes: Any) -> Sent:
+    """A broken lead, and the code of its first reason."""
+    value = json.dumps(lead(tenant or "acme", key, **changes)).encode()
+    return Sent(value, "dead", tenant, key, reason)
+
+
+def garbled(value: bytes | None, reason: str) -> Sent:
+    """Bytes that cannot be read as a document: nobody knows whose."""
+    return Sent(value, "dead", None, uuid.uuid4().hex, reason)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended."""
+
+    code: int
+    log: Path
+    out: str
+    seconds: float
+
+    @property
+    def status(self) -> Row:
+        """The last line of stdout."""
+        return dict(json.loads(self.out.strip().splitlines()[-1]))
+
+    @property
+    def why(self) -> str:
+        """For assertion messages: exit code and the end of the log."""
+        return f"exit {self.code} after {self.seconds:.1f} s\n{self.out}\n{self.log.read_text()[-3000:]}"
+
+
+class Job:
+    """A running `python -m jobs …` in a session of its own."""
+
+    def __init__(self, argv: list[str], env: dict[str, str], log: Path) -> None:
+        self.log, self.began = log, time.monotonic()
+        self._out = log.with_suffix(".out")
+        with log.open("wb") as errors, self._out.open("wb") as out:
+            self.process = subprocess.Popen(
+                argv, cwd=ROOT, env=env, stdout=out, stderr=errors, start_new_session=True
+            )
+
+    def wait(self, timeout_s: float = 180.0) -> Ended:
+        """Its end. Nothing of it may be left, the JVM and Python workers included."""
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the job did not end:\n{self.log.read_text()[-4000:]}") from None
+        eventually(lambda: not self.members(), f"processes of the job are gone: {self.members()}", 15)
+        return Ended(code, self.log, self._out.read_text(), time.monotonic() - self.began)
+
+    def members(self) -> list[int]:
+        """Living processes of the job's session: PySpark's workers have process groups of their own."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:  # it has just ended
+                continue
+            if int(fields[3]) == self.process.pid and fields[0] not in "ZX":
+                found.append(int(stat.parent.name))
+        return found
+
+    def kill(self) -> Ended:
+        """SIGKILL to all of it at once."""
+        while left := self.members():
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            self.process.poll()
+        return self.wait()
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+
+@dataclass
+class World:
+    """A lake, a database and an index of a test's own, and what it has sent to Kafka."""
+
+    folder: Path
+    broker: Broker
+    name: str = field(default_factory=lambda: f"headwater_test_{uuid.uuid4().hex[:8]}")
+    sent: dict[Place, Sent] = field(default_factory=dict)
+    runs: int = 0
+
+    def __post_init__(self) -> None:
+        base = load_settings("local")
+        self.lake, self.prefix = self.folder / "lake", f"{self.name}-"
+        (self.folder / "logs").mkdir(parents=True)
+        self.dsn, owner = (
+            address.rsplit("/", 1)[0] + f"/{self.name}"
+            for address in (base.postgres.dsn, base.postgres.owner_dsn)
+        )
+        self.metrics_port = free_port()
+        changes = {
+            "lake": str(self.lake),
+            "kafka": base.kafka.model_copy(update={"bootstrap": self.broker.bootstrap}),
+            "postgres": base.postgres.model_copy(update={"dsn": self.dsn, "owner_dsn": owner}),
+            "elasticsearch": base.elasticsearch.model_copy(update={"prefix": self.prefix}),
+        }
+        self.settings = base.model_copy(update=changes)
+        self.env = {
+            "HEADWATER_ENV": "local",
+            "HEADWATER_LAKE": str(self.lake),
+            "HEADWATER_KAFKA__BOOTSTRAP": self.broker.bootstrap,
+            "HEADWATER_POSTGRES__DSN": self.dsn,
+            "HEADWATER_POSTGRES__OWNER_DSN": owner,
+            "HEADWATER_ELASTICSEARCH__PREFIX": self.prefix,
+            "HEADWATER_METRICS__PORT": str(self.metrics_port),
+            "HEADWATER_SPARK__DRIVER_MEMORY": "1g",
+            "HEADWATER_SPARK__CONF": json.dumps({"spark.ui.enabled": "false"}),
+        }
+
+    # Making and unmaking
+
+    def open(self, *, topics: bool = True) -> None:
+        if topics:
+            self.broker.remake_topics(self.settings)
+        made = sql.SQL("CREATE DATABASE {} OWNER headwater_owner").format(sql.Identifier(self.name))
+        _as_superuser(made)
+        upgrade(self.settings)
+
+    def close(self) -> None:
+        _as_superuser(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
+        with self.elasticsearch() as client:
+            for index in client.indices.get(index=f"{self.prefix}*"):
+                client.indices.delete(index=index)
+
+    def elasticsearch(self) -> Elasticsearch:
+        return Elasticsearch(self.settings.elasticsearch.url, request_timeout=60)
+
+    # Sending and running
+
+    def send(self, records: list[Sent]) -> list[Place]:
+        """Produce them with acks=all; their places, as acknowledged, in order."""
+        producer = Producer(
+            {"bootstrap.servers": self.broker.bootstrap, "message.max.bytes": 8 << 20, "linger.ms": 5}
+        )
+        placed: dict[int, Place] = {}
+        for number, record in enumerate(records):
+
+            def acknowledged(error: Any, message: Any, number: int = number) -> None:
+                assert error is None, error
+                placed[number] = (message.topic(), message.partition(), message.offset())
+
+            name = f"{record.tenant}|{record.key}".encode()
+            producer.produce(TOPIC, value=record.value, key=name, on_delivery=acknowledged)
+            producer.poll(0)
+        assert producer.flush(60) == 0
+        self.sent |= {placed[number]: record for number, record in enumerate(records)}
+        return [placed[number] for number in range(len(records))]
+
+    def start(self, *words: str, **env: str) -> Job:
+        """Start a job; `env` adds to its environment."""
+        self.runs += 1
+        log = self.folder / "logs" / f"{self.runs:02d}-{words[0]}.log"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADWATER_", "SPARK_", "PYSPARK_"))}
+        ports = {k: v for k, v in os.environ.items() if k.startswith("HEADWATER_PORT_")}
+        return Job([sys.executable, "-m", "jobs", *words], kept | ports | self.env | env, log)
+
+    def run(self, *words: str, **env: str) -> Ended:
+        return self.start(*words, **env).wait()
+
+    def done(self, *words: str, **env: str) -> Row:
+        """Run a job that must end well; its status."""
+        ended = self.run(*words, **env)
+        assert ended.code == 0, ended.why
+        return ended.status
+
+    # What there is
+
+    def table(self, name: str, columns: list[str] | None = None) -> list[Row]:
+        """The rows of a Delta table, read without Delta."""
+        folder = self.lake / name.replace(".", "/")
+        return [row for part in _live_files(folder) for row in _rows(folder, part, columns)]
+
+    def places(self, name: str) -> list[Place]:
+        """(topic, partition, offset) of every row, sorted."""
+        names = ("topic", "partition", "offset") if name.startswith("bronze") else SHARED
+        return sorted(tuple(row[c] for c in names) for row in self.table(name, list(names)))
+
+    def silver(self) -> dict[tuple[str, str], Row]:
+        """silver.leads by (tenant, key), as the destinations would say it; no key twice."""
+        rows = [_plain({c: row[c] for c in LEAD_COLUMNS}) for row in self.table("silver.leads")]
+        return _keyed(rows)
+
+    def postgres(self) -> dict[tuple[str, str], Row]:
+        columns = sql.SQL(", ").join(map(sql.Identifier, LEAD_COLUMNS))
+        with psycopg.connect(dsn("headwater_owner", "postgres-owner", self.name)) as connection:
+            connection.execute("SET timezone = 'UTC'")
+            rows = connection.execute(sql.SQL("SELECT {} FROM leads").format(columns)).fetchall()
+        return _keyed([_plain(dict(zip(LEAD_COLUMNS, row, strict=True))) for row in rows])
+
+    def documents(self) -> dict[str, Row]:
+        """The index by id; the id is made from the key."""
+        alias = f"{self.prefix}leads"
+        with self.elasticsearch() as client:
+            client.indices.refresh(index=alias)
+            found = client.search(index=alias, size=10_000)["hits"]["hits"]
+        rows = {hit["_source"]["id"]: _plain(hit["_source"]) for hit in found}
+        assert len(rows) == len(found)
+        return rows
+
+    def ledger(self, query: str) -> dict[str | None, Counter[str]]:
+        """Sums of the ledger by tenant."""
+        sums: dict[str | None, Counter[str]] = {}
+        for row in self.table("ops.ledger"):
+            if row["query"] == query:
+                counts = {
+                    c: row[c] for c in ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased")
+                }
+                sums.setdefault(row["tenant_id"], Counter()).update(counts)
+        return sums
+
+    def expected_ledger(self) -> dict[str | None, Counter[str]]:
+        """The same, by what the sender knows."""
+        sums: dict[str | None, Counter[str]] = {}
+        for record in self.sent.values():
+            sums.setdefault(record.tenant, Counter()).update({"in_rows": 1, record.outcome: 1})
+        return sums
+
+
+def check(world: World) -> None:
+    """Bronze has what was sent, once; each record has its outcome; destinations equal silver by key."""
+    outcomes = Counter(record.outcome for record in world.sent.values())
+    assert world.places("bronze.leads") == sorted(world.sent)
+    silver = world.silver()
+    assert silver.keys() == {(r.tenant, r.key) for r in world.sent.values() if r.outcome == "silver"}
+    assert len(world.places("silver.leads")) == outcomes["silver"]
+    dead_places = [place for place, record in world.sent.items() if record.outcome == "dead"]
+    assert world.places("ops.dead_letters") == sorted(dead_places)
+    assert _nonzero(world.ledger("refine.leads")) == _nonzero(world.expected_ledger())
+    check_destinations(world)
+
+
+def check_destinations(world: World) -> None:
+    """PostgreSQL and Elasticsearch hold silver's keys with silver's values."""
+    silver = world.silver()
+    assert world.postgres() == silver
+    by_id = {row["id"]: row for row in silver.values()}
+    documents = world.documents()
+    assert documents.keys() == by_id.keys()
+    for key, document in documents.items():
+        assert document == {name: by_id[key][name] for name in document}
+
+
+def _nonzero(sums: dict[str | None, Counter[str]]) -> dict[str | None, dict[str, int]]:
+    kept = {tenant: {k: v for k, v in counts.items() if v} for tenant, counts in sums.items()}
+    return {tenant: counts for tenant, counts in kept.items() if counts}
+
+
+def _live_files(folder: Path) -> list[Row]:
+    """The `add` actions that no `remove` undid, from the log's JSON files."""
+    live: dict[str, Row] = {}
+    logs = sorted((folder / "_delta_log").glob("*.json"))
+    assert logs and logs[0].stem == f"{0:020d}", f"{folder} has no Delta log that begins at 0"
+    for log in logs:
+        for line in log.read_text().splitlines():
+            action = json.loads(line)
+            if "add" in action:
+                live[action["add"]["path"]] = action["add"]
+            if "remove" in action:
+                live.pop(action["remove"]["path"], None)
+    return list(live.values())
+
+
+def _rows(folder: Path, part: Row, columns: list[str] | None) -> list[Row]:
+    given = part["partitionValues"]
+    wanted = None if columns is None else [name for name in columns if name not in given]
+    path = folder / part["path"]
+    found = pq.ParquetFile(path, coerce_int96_timestamp_unit="us").read(wanted).to_pylist()
+    return [row | given for row in found]
+
+
+def _keyed(rows: list[Row]) -> dict[tuple[str, str], Row]:
+    keyed = {(row["tenant_id"], row["idempotency_key"]): row for row in rows}
+    assert len(keyed) == len(rows), "a key is there twice"
+    return keyed
+
+
+def _plain(row: Row) -> Row:
+    """One way of writing for values that the stores write differently."""
+    return {name: _value(name, value) for name, value in row.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name == "metadata":
+        return value if isinstance(value, dict) else json.loads(value)
+    if name == "received_at":
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    return value if isinstance(value, bool | int) else str(value)
+
+
+def _as_superuser(statement: sql.Composed) -> None:
+    with psycopg.connect(dsn("postgres", "postgres-superuser", "postgres"), autocommit=True) as server:
+        server.execute(statement)

@@ -1,0 +1,91 @@
+"""`python -m jobs run --once` on a real broker, database and index: counts, values, and doing it again."""
+
+import json
+from collections.abc import Callable
+
+from tests.integration.jobs_harness import Sent, World, check, dead, garbled, good, refused
+
+Prove = Callable[[World], dict[str, int]]
+TEN_YEARS_AHEAD = "2036-03-01T12:00:00Z"
+
+
+def mixed() -> list[Sent]:
+    """Two tenants' leads, repeated ones, refusals of consent, and records broken in many ways."""
+    leads = [good(tenant, f"k{n}") for tenant in ("acme", "globex") for n in range(100)]
+    again = [good(tenant, f"k{n}", "duplicate") for tenant in ("acme", "globex") for n in range(0, 60, 2)]
+    return [*leads, *again, *refusals(), *broken()]
+
+
+def refusals() -> list[Sent]:
+    unsound = {"payload__email": "no address", "received_at": TEN_YEARS_AHEAD}
+    return [
+        *[refused("acme", f"no{n}") for n in range(5)],
+        *[refused("globex", f"no{n}", **unsound) for n in range(3)],
+        refused("acme", "k1"),
+    ]
+
+
+def broken() -> list[Sent]:
+    whole = good("acme", "deep").value or b""
+    unreadable = [
+        (None, "empty"),
+        (b"", "empty"),
+        (b"  \n", "empty"),
+        (b"{not json", "malformed_json"),
+        (b'{"a": NaN}', "malformed_json"),
+        (whole + b" {}", "malformed_json"),
+        (b"\xff\xfe{}", "invalid_utf8"),
+        (whole.replace(b"spring", b"\\ud800"), "invalid_utf8"),
+        (whole.replace(b'"two"', b"[" * 40 + b"]" * 40), "too_deep"),
+        (whole.replace(b"spring", b"a\\u0000b"), "nul_character"),
+        (whole.replace(b'"two"', b"1e400"), "type_mismatch"),
+        (b"[1, 2]", "type_mismatch"),
+        (whole.replace(b"spring", b"x" * (1 << 20)), "too_large"),
+    ]
+    rules = [
+        dead("acme", "b1", "rule:pattern", payload__email="nobody at example"),
+        dead("acme", "b2", "missing_required", payload__email="  "),
+        dead("acme", "b3", "type_mismatch", payload__email=5),
+        dead("acme", "b4", "type_mismatch", received_at="yesterday"),
+        dead("acme", "b5", "event_time_out_of_range", received_at=TEN_YEARS_AHEAD),
+        dead("acme", "b6", "event_time_out_of_range", received_at="1999-12-31T23:59:59Z"),
+        dead("globex", "b7", "rule:max_length", source="x" * 51),
+        dead("globex", "b8", "rule:format", event_id="no-uuid"),
+        dead("globex", "b9", "type_mismatch", payload__consent="false"),
+        dead(None, "b10", "tenant_missing", tenant_id=""),
+    ]
+    return [*[garbled(value, reason) for value, reason in unreadable], *rules]
+
+
+def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prove: Prove) -> None:
+    world.send(mixed())
+    status_file = world.folder / "status.json"
+    first = world.done("run", "--once", "--run-id", "first", "--status-file", str(status_file))
+    assert json.loads(status_file.read_text()) == first
+    assert (first["job"], first["run_id"], first["status"]) == ("run", "first", "ok")
+    assert (first["duplicate"], first["dead"], first["no_consent"], first["erased"]) == (60, 23, 9, 0)
+    check(world)
+    assert reasons(world) == {place: r.reason for place, r in world.sent.items() if r.reason}
+    counts = prove(world)
+    before = (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger")))
+
+    second = world.done("run", "--once")
+    assert (second["status"], second["rows_in"], second["rows_out"]) == ("ok", 0, 0)
+    assert (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger"))) == before
+
+    world.send([good("acme", "late")])
+    again = world.done("run", "--once", "--run-id", "first", "--status-file", str(status_file))
+    assert again["status"] == "noop"
+    assert json.loads(status_file.read_text()) == again
+    world.sent.popitem()
+    check(world)
+    assert prove(world) == counts
+
+
+def reasons(world: World) -> dict[tuple[str, int, int], str]:
+    """The first reason of every dead letter by its place."""
+    found = {}
+    for row in world.table("ops.dead_letters"):
+        place = (row["source_topic"], row["source_partition"], row["source_offset"])
+        found[place] = row["reasons"][0]["code"]
+    return found

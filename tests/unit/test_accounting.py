@@ -1,0 +1,146 @@
+"""The sum of a batch and the breaker, from numbers made up here: no Spark."""
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from headwater.errors import HeadwaterError, QualityError
+from headwater.execution import BatchNumbers
+from headwater.ledger import Entry
+from headwater.offsets import Range, Ranges
+from headwater.settings import Settings
+from jobs.accounting import Balance, Group, check_balance, check_breaker, ledger_entries
+from jobs.queries import Context
+
+RANGES: Ranges = {"lead.ingest-0": Range(0, 99, 100)}
+Outcomes = dict[str, int]
+
+
+def group(tenant: str | None, outcome: str, rows: int, **more: Any) -> Group:
+    made = Group(tenant, outcome, accounted=False, written=False, reason=None, rows=rows)
+    return replace(made, **more)
+
+
+def balance(groups: list[Group], total: int, duplicates: int = 0, late: int = 0, **observed: Any) -> Balance:
+    numbers = BatchNumbers({"total": total, **observed}, duplicates, late)
+    return Balance(tuple(groups), numbers, RANGES)
+
+
+def tenants(**counts: int) -> list[dict[str, Any]]:
+    """As approx_top_k observes them, by stream TAB tenant."""
+    return [{"item": f"lead.ingest\t{name}", "count": count} for name, count in counts.items()]
+
+
+def outcomes(entry: Entry) -> Outcomes:
+    names = ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased")
+    return {name: getattr(entry, name) for name in names if getattr(entry, name)}
+
+
+def by_tenant(found: Balance) -> dict[str | None, Outcomes]:
+    return {entry.tenant_id: outcomes(entry) for entry in ledger_entries(found, "lead.ingest")}
+
+
+def context(settings: Settings, accept_batch: int | None = None) -> Context:
+    return Context(cast(Any, None), settings, "run", accept_batch=accept_batch)
+
+
+def test_a_sum_that_is_right_passes() -> None:
+    check_balance("q", balance([group("a", "silver", 7), group("a", "dead", 1)], total=10, duplicates=2))
+
+
+@pytest.mark.parametrize(("total", "duplicates"), [(10, 1), (10, 3), (9, 2), (0, 2)])
+def test_a_sum_that_is_off_stops_the_batch_with_its_numbers(total: int, duplicates: int) -> None:
+    wrong = balance([group("a", "silver", 8)], total=total, duplicates=duplicates)
+    with pytest.raises(
+        HeadwaterError, match=rf"{total} records read, 8 survived, {duplicates} were duplicates"
+    ):
+        check_balance("q", wrong)
+
+
+def test_a_record_dropped_as_late_stops_the_batch_and_names_the_clock() -> None:
+    with pytest.raises(HeadwaterError, match="dropped 1 records as late; the driver's clock"):
+        check_balance("q", balance([group("a", "silver", 9)], total=10, late=1))
+
+
+def test_each_tenant_has_its_own_counts_duplicates_among_them() -> None:
+    groups = [group("a", "silver", 5), group("a", "dead", 1), group("b", "no_consent", 2)]
+    found = balance(groups, total=12, duplicates=4, tenants=tenants(a=8, b=4))
+    assert by_tenant(found) == {
+        "a": {"in_rows": 8, "silver": 5, "dead": 1, "duplicate": 2},
+        "b": {"in_rows": 4, "no_consent": 2, "duplicate": 2},
+    }
+
+
+def test_records_without_a_tenant_are_counted_under_none() -> None:
+    seen = [*tenants(a=1), {"item": "lead.ingest\t", "count": 3}]
+    found = balance([group("a", "silver", 1), group(None, "dead", 3)], total=4, tenants=seen)
+    assert by_tenant(found) == {"a": {"in_rows": 1, "silver": 1}, None: {"in_rows": 3, "dead": 3}}
+
+
+def test_with_too_many_tenants_to_tell_apart_the_duplicates_are_nobodys_but_the_sum_holds() -> None:
+    groups = [group("a", "silver", 5), group("b", "silver", 3)]
+    found = balance(groups, total=10, duplicates=2, tenants=tenants(a=7))
+    assert by_tenant(found) == {
+        "a": {"in_rows": 5, "silver": 5},
+        "b": {"in_rows": 3, "silver": 3},
+        None: {"in_rows": 2, "duplicate": 2},
+    }
+
+
+def test_what_an_earlier_checkpoint_accounted_for_is_not_counted_again() -> None:
+    groups = [group("a", "silver", 4, accounted=True), group("a", "silver", 3)]
+    found = balance(groups, total=8, duplicates=1, accounted=4, tenants=tenants(a=4))
+    check_balance("q", found)
+    assert by_tenant(found) == {"a": {"in_rows": 4, "silver": 3, "duplicate": 1}}
+
+
+def test_an_event_that_silver_has_from_elsewhere_is_a_duplicate() -> None:
+    groups = [group("a", "duplicate", 2), group("a", "silver", 3)]
+    found = balance(groups, total=5, tenants=tenants(a=5))
+    check_balance("q", found)
+    assert by_tenant(found) == {"a": {"in_rows": 5, "silver": 3, "duplicate": 2}}
+
+
+def test_rows_that_are_in_their_table_already_are_counted_but_not_fresh() -> None:
+    found = balance([group("a", "silver", 3, written=True), group("a", "silver", 2)], total=5)
+    assert (found.count("silver"), found.count("silver", fresh=True)) == (5, 2)
+
+
+def test_every_entry_carries_the_batchs_offsets_even_when_nothing_is_counted() -> None:
+    found = balance([group("a", "silver", 4, accounted=True)], total=4, accounted=4, tenants=[])
+    entries = ledger_entries(found, "lead.ingest")
+    assert entries and all(entry.offsets == RANGES for entry in entries)
+    assert [outcomes(entry) for entry in entries] == [{}] * len(entries)
+
+
+@pytest.mark.parametrize(
+    ("dead", "total", "stops"),
+    [(999, 1000, False), (1000, 1000, True), (1000, 2000, True), (1000, 2001, False), (5000, 20_000, False)],
+)
+def test_the_breaker_needs_both_a_number_and_a_share(
+    settings: Settings, dead: int, total: int, stops: bool
+) -> None:
+    groups = [group("a", "dead", dead, reason="malformed_json"), group("a", "silver", total - dead)]
+    if not stops:
+        check_breaker(context(settings), "q", 7, balance(groups, total))
+        return
+    with pytest.raises(QualityError, match=rf"{dead} of {total} records of batch 7 fail"):
+        check_breaker(context(settings), "q", 7, balance(groups, total))
+
+
+def test_the_breaker_names_the_dominant_reason(settings: Settings) -> None:
+    groups = [
+        group("a", "dead", 900, reason="missing_required"),
+        group("b", "dead", 800, reason="malformed_json"),
+        group("c", "dead", 700, reason="malformed_json"),
+    ]
+    with pytest.raises(QualityError, match="1500 of them with malformed_json"):
+        check_breaker(context(settings), "q", 7, balance(groups, 2400))
+
+
+def test_an_accepted_batch_passes_the_breaker_and_no_other_does(settings: Settings) -> None:
+    found = balance([group("a", "dead", 5000, reason="empty")], 5000)
+    check_breaker(context(settings, accept_batch=7), "q", 7, found)
+    with pytest.raises(QualityError, match="--accept-batch 8"):
+        check_breaker(context(settings, accept_batch=7), "q", 8, found)

@@ -1,0 +1,78 @@
+"""The tree of faults, and what becomes of the faults of others."""
+
+import pytest
+from pyspark.errors import StreamingQueryException
+
+from headwater import errors
+from headwater.errors import (
+    DataLossError,
+    HeadwaterError,
+    LockedError,
+    QualityError,
+    SetupError,
+    TransientError,
+)
+from jobs.faults import translate
+
+CANARY = "ada.lovelace@example.com"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (HeadwaterError, 1),
+        (TransientError, 1),
+        (SetupError, 2),
+        (DataLossError, 2),
+        (QualityError, 3),
+        (LockedError, 4),
+    ],
+)
+def test_each_fault_ends_the_process_with_its_code(fault: type[HeadwaterError], code: int) -> None:
+    assert fault("why").exit_code == code
+
+
+def test_every_fault_is_drawn_in_the_tree_at_the_top_of_its_file() -> None:
+    named = [name for name, found in vars(errors).items() if isinstance(found, type)]
+    assert [name for name in named if name not in (errors.__doc__ or "")] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("org.apache.kafka.common.errors.TimeoutException: Timed out", TransientError),
+        ("java.net.ConnectException: Connection refused", TransientError),
+        ("[KAFKA_DATA_LOSS.X] gone", DataLossError),
+        ("org.apache.kafka.clients.consumer.OffsetOutOfRangeException: x", DataLossError),
+        ("[STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY] x", SetupError),
+        ("[DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE] x", SetupError),
+        ("java.lang.IllegalStateException: who knows", HeadwaterError),
+    ],
+)
+def test_a_foreign_fault_is_sorted_by_what_it_says(text: str, ours: type[HeadwaterError]) -> None:
+    assert type(translate(RuntimeError(f"{text} at {CANARY}"))) is ours
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"duplicate key value ({CANARY})",
+        f"[CAST_INVALID_INPUT] the value '{CANARY}' cannot be cast",
+        f"java.lang.RuntimeException: row [{CANARY}]",
+        f"java.net.ConnectException: {CANARY}",
+        f"KAFKA_DATA_LOSS {CANARY}",
+        f"STATE_STORE_X {CANARY}",
+    ],
+)
+def test_the_text_of_a_foreign_fault_is_never_passed_on(text: str) -> None:
+    assert CANARY not in str(translate(ValueError(text)))
+
+
+def test_our_own_fault_is_passed_on_as_it_is() -> None:
+    ours = SetupError("mend it")
+    assert translate(ours) is ours
+
+
+def test_no_fault_and_a_query_that_was_told_to_stop_are_no_fault() -> None:
+    assert translate(None) is None
+    assert translate(StreamingQueryException("x: stopping: the batch was not begun")) is None

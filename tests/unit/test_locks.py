@@ -1,0 +1,82 @@
+"""The two locks, each held against another process."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from headwater.errors import LockedError
+from headwater.locks import commit_lock, instance_lock
+
+HOLDER = """
+import sys
+from headwater import locks
+with getattr(locks, sys.argv[1])(sys.argv[2], sys.argv[3]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def held_elsewhere(kind: str, lake: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLDER, kind, str(lake), name]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as other:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        try:
+            yield other
+        finally:
+            other.kill()
+
+
+def test_a_second_instance_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    with (
+        held_elsewhere("instance_lock", tmp_path, "refine.leads") as other,
+        pytest.raises(LockedError, match=rf"refine\.leads runs already \(pid {other.pid}\)"),
+        instance_lock(str(tmp_path), "refine.leads"),
+    ):
+        pass
+
+
+def test_another_job_is_not_refused(tmp_path: Path) -> None:
+    with (
+        held_elsewhere("instance_lock", tmp_path, "refine.leads"),
+        instance_lock(str(tmp_path), "ingest.leads"),
+    ):
+        pass
+
+
+def test_a_killed_holder_leaves_nothing_behind(tmp_path: Path) -> None:
+    with held_elsewhere("instance_lock", tmp_path, "refine.leads") as other:
+        other.kill()
+        other.wait()
+        with instance_lock(str(tmp_path), "refine.leads"):
+            pass
+
+
+def test_the_lock_is_free_again_behind_the_block(tmp_path: Path) -> None:
+    for _ in range(2):
+        with instance_lock(str(tmp_path), "refine.leads"):
+            pass
+
+
+def test_a_commit_waits_for_its_turn(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, "commit_lock", str(tmp_path), "silver.leads"]
+    with commit_lock(str(tmp_path), "silver.leads"):
+        waiting = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+    assert waiting.communicate(timeout=10)[0] == "held\n"
+
+
+def test_a_lake_on_an_object_store_has_no_lock_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with instance_lock("s3a://bucket/lake", "x"), commit_lock("s3a://bucket/lake", "x"):
+        assert list(tmp_path.iterdir()) == []
