@@ -41,6 +41,10 @@ shared_buffers = 128MB
 timezone = 'UTC'
 log_timezone = 'UTC'
 fsync = on
+# The server's own log of a failed statement quotes the row: personal data. The jobs log the SQLSTATE.
+log_min_messages = fatal
+log_min_error_statement = panic
+log_error_verbosity = terse
 """
 ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
 

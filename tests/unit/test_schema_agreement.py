@@ -1,7 +1,6 @@
 """One contract, many forms: the columns of silver, PostgreSQL, Elasticsearch and the JSON Schema."""
 
 import json
-import re
 from importlib import import_module
 from pathlib import Path
 
@@ -21,8 +20,14 @@ READ_ONLY = {"page_url"}
 
 def columns(table: Table) -> dict[str, str]:
     """Name → type; commas inside of angle brackets do not separate."""
-    parts = re.split(r",\s*(?![^<]*>)", table.columns.strip())
-    return {name: kind for name, kind in (part.split(maxsplit=1) for part in parts)}
+    parts, depth = [""], 0
+    for letter in table.columns:
+        depth += (letter == "<") - (letter == ">")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return dict(part.split(maxsplit=1) for part in parts)
 
 
 def column_of(field: Field) -> str:
