@@ -4,6 +4,8 @@ Safe to run again: an append carries the query's id and batch id, so a replayed 
 a checkpoint the query starts behind the highest offset that the ledger or the table has.
 """
 
+from uuid import uuid4
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -36,17 +38,21 @@ class Ingest:
     def prepare(self) -> None:
         """Create the tables; refuse a checkpoint without its table, and a topic that was made again."""
         spark, settings = self.context.spark, self.context.settings
-        created = ensure_table(spark, settings, self.table)
+        ensure_table(spark, settings, self.table)
         ensure_table(spark, settings, LEDGER)
-        if created and self.context.has_checkpoint(self.name):
+        known = properties(spark, settings, self.table.full_name)
+        resumed = self.context.has_checkpoint(self.name)
+        # Not whether the table is there: another job, or an earlier refused start, may have made it anew.
+        if resumed and not any(name.startswith(_TOPIC_ID) for name in known):
             where = checkpoint_path(settings, self.name)
             raise SetupError(
                 f"table {self.table.full_name} is gone, but its checkpoint is not; "
-                f"to ingest again what Kafka still has, delete {where}"
+                f"restore it, or, to go on behind what the ledger has accounted for, delete {where}"
             )
-        known = properties(spark, settings, self.table.full_name)
         for topic, found in topic_ids(settings, self.topics).items():
             self._check_topic(topic, known.get(_TOPIC_ID + topic), found)
+        if not resumed:
+            self._account_for_written()
 
     def _check_topic(self, topic: str, before: str | None, found: str) -> None:
         if before is None:
@@ -58,6 +64,22 @@ class Ingest:
                 f"now mean other records. Move {self.table.full_name} and its queries' checkpoints away, "
                 "or restore the topic"
             )
+
+    def _account_for_written(self) -> None:
+        """Enter into the ledger what only the table has: a crash came between them, then the checkpoint went.
+
+        A later start finds the ledger level with the table, and enters nothing.
+        """
+        spark, settings = self.context.spark, self.context.settings
+        known = [F.lit(part) for pair in high_water(spark, settings, self.name).items() for part in pair]
+        rows = read_table(spark, settings, self.table.full_name)
+        if known:
+            place = F.concat_ws("-", "topic", F.col("partition").cast("string"))
+            rows = rows.where(
+                F.col("offset") > F.coalesce(F.try_element_at(F.create_map(*known), place), F.lit(-1))
+            )
+        entries = self._entries(counted_ranges(rows))
+        write_ledger(spark, settings, self.name, f"recovery-{uuid4()}", 0, entries)
 
     def source(self) -> DataFrame:
         """The topics' records, from the checkpoint's offsets or from behind what the lake has."""
@@ -89,9 +111,7 @@ class Ingest:
         fail_at(self.name, "before_write")
         append_once(batch, settings, self.table.full_name, this, batch_id)
         fail_at(self.name, "after_write")
-        ranges = self._ranges(batch, this)
-        entries = [self._entry(topic, of_topic(ranges, topic)) for topic in self.topics]
-        entries = [entry for entry in entries if entry.in_rows]
+        entries = self._entries(self._ranges(batch, this))
         write_ledger(spark, settings, self.name, this, batch_id, entries)
         for entry in entries:
             self.context.totals.add(rows_in=entry.in_rows, rows_out=entry.in_rows)
@@ -103,6 +123,10 @@ class Ingest:
         ranges = observed_ranges(observed, self.places)
         # Nothing was observed when Delta skipped a replayed batch.
         return counted_ranges(batch) if ranges is None else ranges
+
+    def _entries(self, ranges: Ranges) -> list[Entry]:
+        entries = [self._entry(topic, of_topic(ranges, topic)) for topic in self.topics]
+        return [entry for entry in entries if entry.in_rows]
 
     def _entry(self, topic: str, ranges: Ranges) -> Entry:
         return Entry(

@@ -64,12 +64,12 @@ def reconcile(
     (contract,) = domain_contracts(domain).values()
     faults: list[str] = []
     result: dict[str, Any] = {"reconcile": {}}
-    if trace:
-        result["trace"] = _trace(context, contract, trace)
-        _log.info("traced", prefixes=result["trace"])
     with ThreadPoolExecutor(1) as pool:
         # Spark audits while the driver reads the destinations.
         audited = pool.submit(audit, context, domain) if also_audit else None
+        if trace:
+            result["trace"] = _trace(context, contract, trace)
+            _log.info("traced", prefixes=result["trace"])
         for system, side in sorted(sides.items()):
             counts = _compare(_expected(context, contract, system, side), side.rows(context.settings))
             _log.info("reconciled", system=system, **counts)

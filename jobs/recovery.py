@@ -37,11 +37,12 @@ class Recovery:
         spark, settings = self.context.spark, self.context.settings
         this = self.context.checkpoint_id(self.name) or ""
         self.accounted = high_water(spark, settings, self.name, before=this)
+        seen = high_water(spark, settings, self.name, only=this) if this else {}
         target = dict(self.accounted)
-        if self.accounted or not this:
+        # Nothing in the ledger does not mean nothing written: the very first batch may have crashed between.
+        if self.accounted or not seen:
             for place, last in self._written_offsets().items():
                 target[place] = max(target.get(place, -1), last)
-        seen = high_water(spark, settings, self.name, only=this) if this else {}
         self.ahead = {place: last for place, last in target.items() if seen.get(place, -1) < last}
         if self.ahead:
             _log.warning("recovering", query=self.name, until=self.ahead)

@@ -103,7 +103,7 @@ def seed(
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=1, help="How long to send by HTTP.")] = 30,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to send by HTTP.")] = 25,
     rate: Annotated[float, typer.Option(min=1, help="Events a second by HTTP.")] = 150,
 ) -> None:
     """Run the whole way once: events in, tables and sinks out, and the proof that they agree."""

@@ -11,14 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-
-from confluent_kafka import Consumer, TopicPartition
 
 from headwater.clock import utc_now
 from headwater.errors import HeadwaterError, SetupError
-from headwater.kafka import confluent_config
 from headwater.settings import Settings, load_settings
 from local import stack
 from local.credentials import DEMO_KEYS, read_secret
@@ -26,7 +22,14 @@ from local.demo_check import check, prefix
 from local.demo_processes import Child
 from local.demo_report import Measured, report
 from local.demo_send import Tally, send_http, send_kafka
-from local.demo_watch import Watch, documents_in_elasticsearch, rows_in_postgres
+from local.demo_watch import (
+    Watch,
+    api_url,
+    documents_in_elasticsearch,
+    end_offset,
+    live,
+    rows_in_postgres,
+)
 from local.environment import API
 from local.places import ROOT, data, make_folder, say
 from local.ports import taken
@@ -56,6 +59,7 @@ class Demo:
         self.run = f"demo-{secrets.token_hex(4)}-"
         self.tallies = {way: Tally() for way in Way}
         self.settings: Settings
+        self.live = 0
         self.watch: Watch
         self.children: list[Child] = []
 
@@ -88,7 +92,7 @@ class Demo:
             if count != len(self._tenants())
         ]
         seconds = time.monotonic() - self.began
-        measured = Measured(self.run, self.tallies, rows, self.watch.seen, kept, seconds)
+        measured = Measured(self.run, self.tallies, rows, self.watch.seen, kept, self.live, seconds)
         print(report(measured, findings, self.settings), flush=True)
         return _GATE_FAILED if findings.faults else 0
 
@@ -130,6 +134,7 @@ class Demo:
 
     def _send(self) -> None:
         count, records = round(self.rate * self.seconds), round(KAFKA_RATE * self.seconds)
+        self.live = count + records
         by_http, by_kafka = (
             f"{count:,} by HTTP at {self.rate:.0f}/s",
             f"{records:,} by Kafka at {KAFKA_RATE:.0f}/s",
@@ -185,7 +190,7 @@ class Demo:
 
     def _tenants(self) -> dict[str, str]:
         """Key → tenant of every lead that must arrive: valid, and confirmed by API or Kafka."""
-        every = [tally for tally in self.tallies.values()]
+        every = self.tallies.values()
         return {
             key: tally.tenants[key]
             for tally in every
@@ -194,7 +199,9 @@ class Demo:
         }
 
     def _arrivals(self, wanted: dict[str, str]) -> str:
-        return f"{len(self.watch.seen):,} of {len(wanted):,} rows in PostgreSQL"
+        batches = [line for line in self.children[0].events() if line.get("event") == "batch"]
+        newest = f"; last batch {batches[-1]['query']}, {batches[-1]['rows']:,} rows" if batches else ""
+        return f"{len(self.watch.seen):,} of {len(wanted):,} rows in PostgreSQL{newest}"
 
     def _counters(self) -> str:
         http, kafka = self.tallies[Way.HTTP], self._kafka
@@ -240,34 +247,6 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def api_url(settings: Settings) -> str:
-    """Where the API listens on this machine."""
-    return f"http://127.0.0.1:{settings.api.port}"
-
-
-def live(settings: Settings) -> bool:
-    """Whether the API answers /health/live."""
-    connection = HTTPConnection("127.0.0.1", settings.api.port, timeout=2)
-    try:
-        connection.request("GET", "/health/live")
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def end_offset(settings: Settings, topic: str) -> int:
-    """How many records the topic has ever had: the sum of its partitions' ends."""
-    consumer = Consumer({**confluent_config(settings), "group.id": "headwater-demo"})
-    try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions]
-    finally:
-        consumer.close()
-    return sum(ends)
 
 
 def _digest(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from local.demo_processes import Child
 from local.demo_send import Tally
 from local.traffic import Kind, Way
 
-_LIMIT_S = 300.0
+_LIMIT_S = 600.0
 _ASK_EVERY_S = 0.2
 _TELL_EVERY_S = 5.0
 _GATE_FAILED = 3

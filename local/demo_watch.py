@@ -1,4 +1,4 @@
-"""Watching a run's leads arrive in PostgreSQL and Elasticsearch.
+"""Watching from outside: the API, Kafka's ends, and a run's leads as they arrive in both destinations.
 
 PostgreSQL is asked every 0.2 s, and a row's arrival is when an answer first had it: later than its commit by
 up to that interval, never earlier.
@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from http.client import HTTPConnection, HTTPException
 
 import psycopg
+from confluent_kafka import Consumer, TopicPartition
 from elasticsearch import ApiError, Elasticsearch, TransportError
 from psycopg.conninfo import make_conninfo
 
 from headwater.errors import TransientError
 from headwater.identity import event_id
+from headwater.kafka import confluent_config
 from headwater.settings import Settings
 
 EVERY_S = 0.2
@@ -103,3 +106,31 @@ def documents_in_elasticsearch(settings: Settings, tenants: dict[str, str]) -> i
             f"Elasticsearch does not answer the demo's question ({type(fault).__name__})"
         ) from None
     return found
+
+
+def api_url(settings: Settings) -> str:
+    """Where the API listens on this machine."""
+    return f"http://127.0.0.1:{settings.api.port}"
+
+
+def live(settings: Settings) -> bool:
+    """Whether the API answers /health/live."""
+    connection = HTTPConnection("127.0.0.1", settings.api.port, timeout=2)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def end_offset(settings: Settings, topic: str) -> int:
+    """How many records the topic has ever had: the sum of its partitions' ends."""
+    consumer = Consumer({**confluent_config(settings), "group.id": "headwater-demo"})
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions]
+    finally:
+        consumer.close()
+    return sum(ends)

@@ -1,7 +1,7 @@
 """Lead events as producers send them, bronze rows as Kafka left them, and what became of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +28,7 @@ _EVENT: dict[str, Any] = {
     "metadata": {},
 }
 Reason = tuple[str, str]
+Headers = list[tuple[str, bytes]]
 
 
 def event(changes: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -60,16 +61,20 @@ def splice(old: str, new: str) -> bytes:
 def bronze(
     spark: SparkSession,
     values: Sequence[bytes | None],
-    headers: Sequence[tuple[str, bytes]] = (),
+    headers: Mapping[int, Headers] | None = None,
     first_offset: int = 0,
 ) -> DataFrame:
-    """Records of lead.ingest, partition 0, one after another, with the batch's `refined_at`."""
-    kept = [Row(key=key, value=bytearray(value)) for key, value in headers] or None
+    """Records of lead.ingest, partition 0, one after another, of one batch; headers by offset."""
     rows = [
-        (None if value is None else bytearray(value), kept, "lead.ingest", 0, offset, ARRIVED, REFINED)
+        (value and bytearray(value), _kept(headers, offset), "lead.ingest", 0, offset, ARRIVED, REFINED)
         for offset, value in enumerate(values, first_offset)
     ]
     return spark.createDataFrame(rows, BRONZE)
+
+
+def _kept(headers: Mapping[int, Headers] | None, offset: int) -> list[Row] | None:
+    found = (headers or {}).get(offset)
+    return found and [Row(key=key, value=bytearray(value)) for key, value in found]
 
 
 def outcomes(spark: SparkSession, values: Sequence[bytes | None]) -> list[tuple[str, list[Reason]]]:

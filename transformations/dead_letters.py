@@ -41,7 +41,7 @@ def to_dead_letters(code_version: str, contract_version: str) -> Callable[[DataF
             F.col("refined_at").alias("failed_at"),
             F.lit(code_version).alias("code_version"),
             F.lit(contract_version).alias("contract_version"),
-            _header("replay_count").cast("int").alias("replay_count"),
+            _header("replay_count").try_cast("int").alias("replay_count"),
             _header("replay_of").alias("replay_of"),
             F.lit("new").alias("status"),
             F.lit(None).cast("array<string>").alias("failed_sinks"),

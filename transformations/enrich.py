@@ -84,7 +84,10 @@ def place_of(database: str | None, ip: str) -> tuple[str | None, str | None]:
     """(country, city) in English by the operator's MaxMind file; nulls without one."""
     if database is None or valid_ip(ip) is None:
         return None, None
-    record = _reader(database).get(ip)
+    try:
+        record = _reader(database).get(ip)
+    except ValueError:  # an IPv6 address, and a file of IPv4 only
+        return None, None
     if not isinstance(record, dict):
         return None, None
     return _english(record.get("country")), _english(record.get("city"))

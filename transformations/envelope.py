@@ -1,8 +1,8 @@
 """bronze bytes → a parsed document, or the one reason why there is none.
 
-The document is parsed twice, by built-ins that stay in the JVM: to VARIANT, which is strict and keeps each value's
-own type, so that 5 is never mistaken for "5"; and later by from_json, which is the quick way to many fields.
-Whatever is rare is looked for behind a cheap test that most documents pass.
+The document is parsed twice, by built-ins that stay in the JVM: to VARIANT, which is strict and keeps each
+value's own type, so that 5 is never mistaken for "5"; and later by from_json, which is the quick way to many
+fields. Whatever is rare is looked for behind a cheap test that most documents pass.
 """
 
 from pyspark.sql import Column, DataFrame
@@ -17,8 +17,9 @@ _PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 def parse_json(bronze: DataFrame) -> DataFrame:
     """Add `text`, `doc` (VARIANT, the document at $.z) and `fault` (reason code or null).
 
-    `text` and `doc` are null when the bytes are too many, not UTF-8 or not JSON. The parser stops behind the first
-    value: wrapped as {"z": document, "a": 0}, a document with anything behind it is malformed or loses its "a".
+    `text` and `doc` are null when the bytes are too many, not UTF-8 or not JSON. The parser stops behind the
+    first value: wrapped as {"z": document, "a": 0}, a document with anything behind it is malformed or loses
+    its "a".
     """
     size = F.coalesce(F.octet_length("value"), F.lit(0))
     text = F.col("value").cast("string")

@@ -89,13 +89,25 @@ def _json_ddl(fields: tuple[Field, ...]) -> str:
 
 
 def _misfit(fields: tuple[Field, ...]) -> str:
-    """A regex that finds, in a document, a known name before a value that is not of its type, or an escaped name.
+    """A regex that finds, in a document, a known name before a value that is not of its type, or an escaped
+    name.
 
-    It may find too much (the name stands in an unknown object too), never too little: the exact look comes behind.
+    It may find too much (the name stands in an unknown object too), never too little: the exact look comes
+    behind.
     """
-    begins = {"string": '"n', "timestamp": '"n', "boolean": "tfn", "integer": r"0-9\-n", "number": r"0-9\-n", "object": r"\{n"}
+    begins = {
+        "string": '"n',
+        "timestamp": '"n',
+        "boolean": "tfn",
+        "integer": r"0-9\-n",
+        "number": r"0-9\-n",
+        "object": r"\{n",
+    }
     kinds = sorted({begins[field.kind] for field in fields})
-    names = {kind: "|".join(sorted({re.escape(f.name) for f in fields if begins[f.kind] == kind})) for kind in kinds}
+    names = {
+        kind: "|".join(sorted({re.escape(f.name) for f in fields if begins[f.kind] == kind}))
+        for kind in kinds
+    }
     wrong = [rf"(?:{names[kind]})\"\s*+:\s*+[^{kind}\s]" for kind in kinds]
     whole_numbers = "|".join(sorted({re.escape(f.name) for f in fields if f.kind in ("integer", "number")}))
     if whole_numbers:
@@ -144,7 +156,11 @@ def _extras(contract: Contract, objects: list[Field]) -> Column:
     unknown = [_unknown(path, [f.name for f in fields]) for path, fields in levels]
     names = "|".join(sorted({re.escape(f.name) for f in walk(contract.fields)}))
     free = "|".join(re.escape(f.name) for f in contract.leaves if f.kind == "object")
-    rest = F.regexp_replace(F.col("text"), rf'"(?:{free})"\s*+:\s*+\{{[^{{}}]*+\}}', "") if free else F.col("text")
+    rest = (
+        F.regexp_replace(F.col("text"), rf'"(?:{free})"\s*+:\s*+\{{[^{{}}]*+\}}', "")
+        if free
+        else F.col("text")
+    )
     # A name stands behind a brace or a comma. This finds some strings too; the exact look comes behind.
     other = rest.rlike(rf'[{{,]\s*+"(?!(?:{names})")')
     return F.when(other, F.nullif(F.to_json(F.map_concat(*unknown)), F.lit("{}")))
@@ -156,8 +172,13 @@ def _unknown(path: tuple[str, ...], names: list[str]) -> Column:
         F.try_variant_get("doc", place, "map<string,variant>"), lambda key, _: ~key.isin(names)
     )
     prefix = "".join(f"/{key}" for key in path) + "/"
-    named = F.transform_keys(left, lambda key, _: F.concat(F.lit(prefix), key))
+    named = F.transform_keys(left, lambda key, _: F.concat(F.lit(prefix), _escaped(key)))
     return F.coalesce(named, _nothing())
+
+
+def _escaped(key: Column) -> Column:
+    """A key as a step of a JSON Pointer (RFC 6901 §3)."""
+    return F.replace(F.replace(key, F.lit("~"), F.lit("~0")), F.lit("/"), F.lit("~1"))
 
 
 def _nothing() -> Column:

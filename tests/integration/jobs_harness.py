@@ -5,12 +5,12 @@ Tables are read from the Delta log with pyarrow, not with the code under test.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
-import warnings
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
@@ -31,6 +31,7 @@ from local import kafka as local_kafka
 from local.install import command, versioned
 from local.postgres import dsn
 from schemas.migrate import upgrade
+from schemas.topics import create_topics
 from sinks.postgres import LEAD_COLUMNS
 from tests.integration.api_server import free_port
 
@@ -99,9 +100,6 @@ class Broker:
             for done in self.admin.delete_topics(old).values():
                 done.result(30)
             eventually(lambda: not self._topics(), "the topics are deleted")
-        with warnings.catch_warnings():  # kafka-python reads its own files by a deprecated call
-            warnings.simplefilter("ignore", DeprecationWarning)
-            from schemas.topics import create_topics
         made = create_topics(settings)
         eventually(lambda: self._topics().get(TOPIC) == 6 and len(self._topics()) == len(made), "topics")
 
@@ -284,6 +282,8 @@ class World:
             "HEADWATER_METRICS__PORT": str(self.metrics_port),
             "HEADWATER_SPARK__DRIVER_MEMORY": "1g",
             "HEADWATER_SPARK__CONF": json.dumps({"spark.ui.enabled": "false"}),
+            # A JVM that lives for seconds has no use for its best compiler.
+            "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
         }
 
     # Making and unmaking
@@ -335,6 +335,11 @@ class World:
 
     def run(self, *words: str, **env: str) -> Ended:
         return self.start(*words, **env).wait()
+
+    def forget(self, *queries: str) -> None:
+        """Delete these queries' checkpoints."""
+        for query in queries:
+            shutil.rmtree(self.lake / "_checkpoints" / query)
 
     def done(self, *words: str, **env: str) -> Row:
         """Run a job that must end well; its status."""
@@ -399,6 +404,8 @@ def check(world: World) -> None:
     """Bronze has what was sent, once; each record has its outcome; destinations equal silver by key."""
     outcomes = Counter(record.outcome for record in world.sent.values())
     assert world.places("bronze.leads") == sorted(world.sent)
+    ingested = world.ledger("ingest.leads").get(None, Counter())
+    assert ingested["in_rows"] == len(world.sent)
     silver = world.silver()
     assert silver.keys() == {(r.tenant, r.key) for r in world.sent.values() if r.outcome == "silver"}
     assert len(world.places("silver.leads")) == outcomes["silver"]

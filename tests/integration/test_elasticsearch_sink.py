@@ -2,8 +2,6 @@
 
 import http.client
 import json
-import os
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -23,21 +21,6 @@ from schemas.tables import LEADS
 from sinks.elasticsearch import ElasticsearchSink
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def spark() -> SparkSession:
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    return (
-        SparkSession.builder.master("local[2]")
-        .config("spark.driver.memory", "1g")
-        .config("spark.driver.extraClassPath", "jars/*")
-        .config("spark.driver.extraJavaOptions", "-Duser.timezone=UTC")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.ui.enabled", "false")
-        .getOrCreate()
-    )
 
 
 class Proxy(ThreadingHTTPServer):

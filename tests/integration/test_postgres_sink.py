@@ -1,7 +1,5 @@
 """PostgresSink and the migrations against a real server, in a database made for this module."""
 
-import os
-import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,21 +29,6 @@ NASTY = [
     "'\"''", "NULL", "\\t", "\\\t\\\n", "ÄÖ", "e\u0301", "😀👩‍👩‍👧", "\u202eabc",
     "\ufeffx", "{1,2}", "$1", "%s", "\u2028",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def spark() -> SparkSession:
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    return (
-        SparkSession.builder.master("local[2]")
-        .config("spark.driver.memory", "1g")
-        .config("spark.driver.extraClassPath", "jars/*")
-        .config("spark.driver.extraJavaOptions", "-Duser.timezone=UTC")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.ui.enabled", "false")
-        .getOrCreate()
-    )
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,21 @@ IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
     "Version/17.5 Mobile/15E148 Safari/604.1"
 )
-Value = str | int | dict[str, "Value"]
+Value = str | bytes | dict[str, "Value"]
 
 
 def encoded(value: Value) -> bytes:
-    """The MaxMind DB data format (https://maxmind.github.io/MaxMind-DB/): strings, uint32 and maps."""
+    """The MaxMind DB data format (maxmind.github.io/MaxMind-DB): strings and maps; bytes are encoded."""
     if isinstance(value, str):
         return _head(2, len(value.encode())) + value.encode()
-    if isinstance(value, int):
-        return _head(6, 4) + value.to_bytes(4, "big")
+    if isinstance(value, bytes):
+        return value
     pairs = b"".join(encoded(name) + encoded(found) for name, found in value.items())
     return _head(7, len(value)) + pairs
+
+
+def uint16(number: int) -> bytes:
+    return _head(5, 2) + number.to_bytes(2, "big")
 
 
 def _head(kind: int, size: int) -> bytes:
@@ -40,13 +44,15 @@ def database(network: str, record: dict[str, Value]) -> bytes:
         left, right = (onward, nodes) if bit == 0 else (nodes, onward)
         tree += left.to_bytes(3, "big") + right.to_bytes(3, "big")
     about: Value = {
-        "node_count": nodes,
-        "record_size": 24,
-        "ip_version": 4,
-        "binary_format_major_version": 2,
-        "binary_format_minor_version": 0,
-        "build_epoch": 1,
+        "node_count": _head(6, 4) + nodes.to_bytes(4, "big"),
+        "record_size": uint16(24),
+        "ip_version": uint16(4),
+        "binary_format_major_version": uint16(2),
+        "binary_format_minor_version": uint16(0),
+        "build_epoch": bytes([8, 2]) + (1).to_bytes(8, "big"),
         "database_type": "Test",
+        "languages": bytes([0, 4]),
+        "description": {},
     }
     return tree + bytes(16) + encoded(record) + b"\xab\xcd\xefMaxMind.com" + encoded(about)
 

@@ -1,0 +1,79 @@
+"""SIGKILL of jobs at every fail-point, on one lake: each start mends what the one before left behind."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
+
+FAILPOINTS = [
+    "ingest.leads:offsets",
+    "ingest.leads:task",
+    "ingest.leads:before_write",
+    "ingest.leads:after_write:2",
+    "ingest.leads:before_commit",
+    "refine.leads:offsets",
+    "refine.leads:task",
+    "refine.leads:before_write:2",
+    "refine.leads:after_write",
+    "refine.leads:before_commit",
+    "deliver.leads.postgres:offsets",
+    "deliver.leads.postgres:before_write",
+    "deliver.leads.postgres:in_transaction",
+    "deliver.leads.postgres:after_write",
+    "deliver.leads.postgres:before_commit",
+    "deliver.leads.elasticsearch:after_write",
+    "deliver.leads.elasticsearch:before_commit",
+]
+# So that a second batch is there for the second meeting of a fail-point.
+SMALL_BATCHES = {
+    "ingest.leads:after_write:2": {"HEADWATER_STREAMS__MAX_OFFSETS_PER_TRIGGER": "8"},
+    "refine.leads:before_write:2": {"HEADWATER_STREAMS__MAX_FILES_PER_TRIGGER": "1"},
+}
+
+
+def slice_of(number: int) -> list[Sent]:
+    """New leads, ones that came in this or an earlier slice, a broken one and a refusal."""
+    tenant = ("acme", "globex")[number % 2]
+    fresh = [good(tenant, f"s{number}.{n}") for n in range(12)]
+    again = [good(tenant, f"s{earlier}.3", "duplicate") for earlier in range(number % 2, number + 1, 2)]
+    faulty = dead(tenant, f"b{number}", "missing_required", payload__email=None)
+    return [*fresh, *again, faulty, refused(tenant, f"n{number}")]
+
+
+def test_a_kill_at_any_point_leaves_what_an_undisturbed_run_makes(
+    world: World, twin: World, prove: Callable[[World], dict[str, int]]
+) -> None:
+    for number, failpoint in enumerate(FAILPOINTS):
+        world.send(slice_of(number))
+        small = SMALL_BATCHES.get(failpoint, {})
+        ended = world.run("run", "--once", HEADWATER_FAILPOINT=failpoint, **small)
+        assert ended.code == -9, f"{failpoint}: {ended.why}"
+        nothing_doubled(world, failpoint)
+    world.done("run", "--once")
+    check(world)
+    prove(world)
+
+    twin.sent = world.sent
+    twin.done("run", "--once")
+    assert end_state(world) == end_state(twin)
+
+
+def nothing_doubled(world: World, when: str) -> None:
+    """What holds at any moment, in the middle of a recovery too."""
+    bronze = world.places("bronze.leads")
+    assert len(bronze) == len(set(bronze)) and set(bronze) <= world.sent.keys(), when
+    if (world.lake / "silver/leads/_delta_log").exists():
+        silver, letters = world.places("silver.leads"), world.places("ops.dead_letters")
+        assert len(silver) == len(world.silver()), when
+        assert len(letters) == len(set(letters)) and not set(letters) & set(silver), when
+
+
+def end_state(world: World) -> tuple[Any, ...]:
+    """All that must not depend on the way: which of several equal records was first does."""
+    letters = {row["dead_letter_id"]: row["fingerprint"] for row in world.table("ops.dead_letters")}
+    rows = [without_version(store) for store in (world.silver(), world.postgres(), world.documents())]
+    return world.places("bronze.leads"), letters, world.ledger("refine.leads"), *rows
+
+
+def without_version(rows: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+    return {key: {k: v for k, v in row.items() if k != "row_version"} for key, row in rows.items()}

@@ -1,0 +1,47 @@
+"""States in which a job must not go on: it says which, what to mend, and leaves the lake as it was."""
+
+import shutil
+
+from tests.integration.jobs_harness import World, eventually, good
+
+INGEST = ("ingest", "--domain", "leads")
+
+
+def test_a_second_start_of_a_running_job_exits_4_and_the_first_one_stops_with_0(world: World) -> None:
+    world.send([good("acme", f"k{n}") for n in range(20)])
+    first = world.start(*INGEST)
+    bronze_log = world.lake / "bronze/leads/_delta_log"
+    eventually(lambda: bronze_log.exists() and world.places("bronze.leads") == sorted(world.sent), "ingested")
+    second = world.run(*INGEST, "--once")
+    assert second.code == 4, second.why
+    assert str(first.process.pid) in second.status["error"]
+    assert first.process.poll() is None
+    first.terminate()
+    ended = first.wait()
+    assert ended.code == 0, ended.why
+    assert (ended.status["status"], ended.status["rows_in"]) == ("ok", 20)
+
+
+def test_a_lake_that_does_not_fit_its_checkpoint_or_topic_stops_the_job_with_2(world: World) -> None:
+    world.send([good("acme", f"k{n}") for n in range(20)])
+    world.done(*INGEST, "--once")
+
+    shutil.rmtree(world.lake / "bronze/leads")
+    for _ in range(2):  # a refused start must not make the next one pass
+        gone = world.run(*INGEST, "--once")
+        assert gone.code == 2, gone.why
+        assert "bronze.leads" in gone.status["error"]
+        assert str(world.lake / "_checkpoints/ingest.leads") in gone.status["error"]
+
+    # The ledger outlives bronze: what it has accounted for is not taken a second time.
+    world.forget("ingest.leads")
+    fresh = world.send([good("acme", f"later{n}") for n in range(5)])
+    assert world.done(*INGEST, "--once")["rows_in"] == 5
+    assert world.places("bronze.leads") == sorted(fresh)
+
+    world.broker.remake_topics(world.settings)
+    world.send([good("acme", f"other{n}") for n in range(50)])
+    remade = world.run(*INGEST, "--once")
+    assert remade.code == 2, remade.why
+    assert "lead.ingest" in remade.status["error"]
+    assert world.places("bronze.leads") == sorted(fresh)

@@ -1,0 +1,60 @@
+"""The demo's verdict: it is content only when what was sent and what the tables have are the same."""
+
+import pytest
+
+from local.demo_check import differences
+from local.demo_report import quantile
+from local.demo_send import Tally
+from local.traffic import Mix, Way, traffic
+
+
+def sent(way: Way) -> Tally:
+    tally = Tally()
+    for event in traffic(way, 100, run="r-", seed=1, mix=Mix(0.1, 0.2, 0.05)):
+        tally.send(event, 0.0)
+    return tally
+
+
+def right(way: Way) -> dict[str, object]:
+    if way is Way.HTTP:
+        return {"bronze": 75, "silver": 65, "duplicate": 10, "reasons": {}}
+    codes = dict(sent(way).codes)
+    return {"bronze": 100, "silver": 65, "duplicate": 10, "dead": 20, "no_consent": 5, "reasons": codes}
+
+
+@pytest.mark.parametrize("way", Way)
+def test_nothing_is_said_when_all_is_accounted_for(way: Way) -> None:
+    assert differences(way, sent(way), right(way)) == []
+
+
+@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize("name", ["bronze", "silver", "duplicate", "dead", "no_consent"])
+@pytest.mark.parametrize("off", [-1, 1])
+def test_every_wrong_count_is_named(way: Way, name: str, off: int) -> None:
+    outcomes = right(way)
+    outcomes[name] = outcomes.get(name, 0) + off  # type: ignore[operator]
+    assert any(fault.startswith(f"{name} is") for fault in differences(way, sent(way), outcomes))
+
+
+def test_a_dead_letter_for_another_reason_is_named() -> None:
+    outcomes = right(Way.KAFKA)
+    outcomes["reasons"] = {"malformed_json": 20}
+    assert any("by reason" in fault for fault in differences(Way.KAFKA, sent(Way.KAFKA), outcomes))
+
+
+def test_a_submission_sent_again_may_be_in_kafka_twice_but_not_in_silver() -> None:
+    tally, outcomes = sent(Way.HTTP), right(Way.HTTP)
+    tally.retries = 1
+    assert differences(Way.HTTP, tally, outcomes | {"bronze": 76, "duplicate": 11}) == []
+    assert differences(Way.HTTP, tally, outcomes | {"bronze": 76, "silver": 66})
+
+
+def test_an_answer_that_should_have_been_another_is_named() -> None:
+    tally = sent(Way.HTTP)
+    tally.unexpected["nul: accepted, not refused"] += 2
+    assert differences(Way.HTTP, tally, right(Way.HTTP)) == ["2 answers nul: accepted, not refused"]
+
+
+def test_quantiles_are_values_that_were_measured() -> None:
+    assert [quantile(range(1, 101), q) for q in (0.5, 0.95, 1.0)] == [50, 95, 100]
+    assert quantile([7.0], 0.5) == 7.0
