@@ -15,10 +15,8 @@ from headwater.metrics import DEAD, EVENTS
 from headwater.tables import append_once, checkpoint_path, ensure_table, table_path
 from jobs.queries import Context
 from jobs.rejects import rejected_letters
-from schemas.tables import DEAD_LETTERS, LEADS
+from schemas.tables import DEAD_LETTERS, SILVER
 from sinks.registry import SINKS
-
-_TABLES = {LEADS.full_name: LEADS}
 
 
 class Deliver:
@@ -34,18 +32,19 @@ class Deliver:
         self.name = f"deliver.{domain}.{system}"
         self.every_s = context.settings.streams.triggers.deliver_s
         self.table, make = SINKS[domain, system]
+        self.stream = next(stream for stream, table in SILVER.items() if table.full_name == self.table)
         self.sink = make(context.settings, self.name)
         self._reset_due = context.from_start
 
     def prepare(self) -> None:
         """Check the destination; with --from-start empty it and forget the checkpoint, once."""
-        for table in (_TABLES[self.table], DEAD_LETTERS):
+        for table in (SILVER[self.stream], DEAD_LETTERS):
             ensure_table(self.context.spark, self.context.settings, table)
-        self.sink.setup()
         if self._reset_due:
             self.sink.reset()
             delete_folder(self.context.spark, checkpoint_path(self.context.settings, self.name))
             self._reset_due = False
+        self.sink.setup()
 
     def source(self) -> DataFrame:
         """New rows of the silver table."""
@@ -67,10 +66,10 @@ class Deliver:
             if written.rejected:
                 letters = rejected_letters(self.context, self.domain, self.sink.name, written.rejected)
                 append_once(letters, self.context.settings, DEAD_LETTERS.full_name, query_id(batch), batch_id)
-                DEAD.labels(self.table, f"sink:{self.sink.name}", "sink_rejected").inc(len(written.rejected))
+                DEAD.labels(self.stream, f"sink:{self.sink.name}", "sink_rejected").inc(len(written.rejected))
         finally:
             rows.unpersist()
         count = written.rows + len(written.rejected)
         self.context.totals.add(rows_in=count, rows_out=written.rows, dead=len(written.rejected))
-        EVENTS.labels(self.name, self.table, "delivered").inc(written.rows)
+        EVENTS.labels(self.name, self.stream, "delivered").inc(written.rows)
         fail_at(self.name, "before_commit")

@@ -1,6 +1,7 @@
 """From options to an exit code: settings, session, the job, its row in ops.job_runs, the status line."""
 
 import json
+import re
 import sys
 import time
 import uuid
@@ -13,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from headwater.clock import utc_now
 from headwater.errors import HeadwaterError
+from headwater.failpoints import arm
 from headwater.log import configure_logging, logger
 from headwater.session import build_session
 from headwater.settings import Settings, load_settings
@@ -22,6 +24,8 @@ from jobs.registry import JOBS
 from jobs.runs import finished_before, record_run
 
 _log = logger(__name__)
+_SECRET = re.compile(r"password|secret|token|(?<!public)key$", re.IGNORECASE)
+_IN_ADDRESS = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Launch:
     trace: tuple[str, ...] = ()
     also_audit: bool = False
 
+    @property
+    def work(self) -> str:
+        """The job with what it works on: what a run id is unique for."""
+        return ".".join([self.job, *self.domains, *([self.to] if self.to else [])])
+
 
 def launch(order: Launch) -> NoReturn:
     """Run the job and leave the process with its exit code."""
@@ -50,6 +59,7 @@ def launch(order: Launch) -> NoReturn:
     code = 0
     try:
         settings = load_settings(order.env)
+        arm(settings.env)
         if order.dry_run:
             _show(order, settings)
         else:
@@ -68,17 +78,18 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
     spark = build_session(settings, f"headwater {order.job}")
     context = Context(spark, settings, run_id, accept_batch=order.accept_batch, from_start=order.from_start)
     try:
-        if order.run_id and finished_before(context, order.job):
+        if order.run_id and finished_before(context, order.work):
             return {"status": "noop"}
         _serve_metrics(settings)
         started = utc_now()
         found: dict[str, Any] = {}
         try:
             found = JOBS[order.job](context, order) or {}
-        except HeadwaterError as fault:
-            record_run(context, order.job, started, "failed", str(fault))
+        except Exception as foreign:  # every end of a run is written down
+            fault = translate(foreign) or HeadwaterError(type(foreign).__name__)
+            record_run(context, order.work, started, "failed", str(fault))
             raise
-        record_run(context, order.job, started, "ok", None)
+        record_run(context, order.work, started, "ok", None)
         return {**asdict(context.totals), "table_versions": {}, **found}
     finally:
         _stop(spark)
@@ -94,8 +105,19 @@ def _serve_metrics(settings: Settings) -> None:
 
 
 def _show(order: Launch, settings: Settings) -> None:
-    print(json.dumps(settings.model_dump(mode="json"), indent=2))
+    print(json.dumps(without_passwords(settings.model_dump(mode="json")), indent=2))
     print(json.dumps({"plan": {k: v for k, v in asdict(order).items() if v}}, indent=2))
+
+
+def without_passwords(value: Any) -> Any:
+    """The same, without the passwords that stand in addresses and settings of Spark."""
+    if isinstance(value, dict):
+        return {
+            k: "**********" if _SECRET.search(k) and v else without_passwords(v) for k, v in value.items()
+        }
+    if isinstance(value, list):
+        return [without_passwords(item) for item in value]
+    return _IN_ADDRESS.sub(r"\1:**********@", value) if isinstance(value, str) else value
 
 
 def _say(status: dict[str, Any], file: str | None) -> None:

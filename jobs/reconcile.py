@@ -189,8 +189,9 @@ def _elasticsearch_rows(settings: Settings) -> Iterator[Found]:
     secret = server.password.get_secret_value() if server.password else ""
     login = (server.username, secret) if server.username else None
     with Elasticsearch(server.url, basic_auth=login, request_timeout=60) as client:
-        client.indices.refresh(index="leads")
-        point = client.open_point_in_time(index="leads", keep_alive="2m")["id"]
+        alias = f"{server.prefix}leads"
+        client.indices.refresh(index=alias)
+        point = client.open_point_in_time(index=alias, keep_alive="2m")["id"]
         try:
             for hit in _hits(client, point):
                 yield bytes.fromhex(hit["_id"][:32]), _document_digest(hit["_source"]), ()

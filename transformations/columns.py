@@ -71,5 +71,5 @@ def utm_parameter(page_url: Column, name: str, longest: int = 255) -> Column:
 
 def instant(text: Column) -> Column:
     """A timestamp from ISO 8601 text with an offset or Z; null when it is anything else."""
-    iso = r"^\s*\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:Z|[+-]\d{2}:\d{2})\s*$"
+    iso = r"^\s*\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})\s*$"
     return F.when(text.rlike(iso), text.try_cast("timestamp"))

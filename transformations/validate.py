@@ -14,6 +14,7 @@ from transformations.envelope import ROOT
 EARLIEST = "2000-01-01 00:00:00"
 LATEST_AFTER_ARRIVAL = "INTERVAL 1 DAY"
 REASON = "STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>"
+_NAME = r'"\s*+:'
 _UUID = r"^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _SENTENCES = {
     "empty": "the record has no value",
@@ -120,10 +121,13 @@ def _raw(field: Field) -> Column:
     return reduce(lambda at, key: at.getField(key), field.path, F.col("event"))
 
 
+def _place(field: Field) -> str:
+    return ROOT + "".join(f"['{key}']" for key in field.path)
+
+
 def _kind(field: Field) -> Column:
     """The found type where it does not fit: OBJECT<…>, STRING, …; null where it fits or nothing is there."""
-    path = ROOT + "".join(f"['{key}']" for key in field.path)
-    found = F.nullif(F.schema_of_variant(F.try_variant_get("doc", path, "variant")), F.lit("VOID"))
+    found = F.nullif(F.schema_of_variant(F.try_variant_get("doc", _place(field), "variant")), F.lit("VOID"))
     return F.when(~_fits(field, found), found)
 
 
@@ -143,6 +147,9 @@ def _value(contract: Contract, field: Field) -> Column:
         raw = F.when(_misfits(field).isNull(), raw)
     if field.kind == "string":
         return clean_text(raw)
+    if field.kind == "object":
+        # From the VARIANT, which keeps decimals exact; from_json passes numbers through a double.
+        return F.when(raw.isNotNull(), F.to_json(F.try_variant_get("doc", _place(field), "variant")))
     return instant(raw) if field.kind == "timestamp" else raw
 
 
@@ -154,16 +161,17 @@ def _misfits(field: Field) -> Column:
 def _extras(contract: Contract, objects: list[Field]) -> Column:
     levels = [((), contract.fields), *((f.path, f.children) for f in objects)]
     unknown = [_unknown(path, [f.name for f in fields]) for path, fields in levels]
-    names = "|".join(sorted({re.escape(f.name) for f in walk(contract.fields)}))
-    free = "|".join(re.escape(f.name) for f in contract.leaves if f.kind == "object")
-    rest = (
-        F.regexp_replace(F.col("text"), rf'"(?:{free})"\s*+:\s*+\{{[^{{}}]*+\}}', "")
-        if free
-        else F.col("text")
-    )
-    # A name stands behind a brace or a comma. This finds some strings too; the exact look comes behind.
-    other = rest.rlike(rf'[{{,]\s*+"(?!(?:{names})")')
-    return F.when(other, F.nullif(F.to_json(F.map_concat(*unknown)), F.lit("{}")))
+    exact = F.nullif(F.to_json(F.map_concat(*unknown)), F.lit("{}"))
+    return F.when(_may_have_others(contract), exact)
+
+
+def _may_have_others(contract: Contract) -> Column:
+    """False only when the document has as many names as known fields were found: then there is no other."""
+    found = [F.col(f"`raw{f.pointer}`").isNotNull().cast("int") for f in walk(contract.fields)]
+    free = [F.col(f"`raw{f.pointer}`") for f in contract.leaves if f.kind == "object"]
+    inside = [F.coalesce(F.regexp_count(text, F.lit(_NAME)), F.lit(0)) for text in free]
+    known = reduce(lambda a, b: a + b, [*found, *inside])
+    return (F.regexp_count("text", F.lit(_NAME)) != known) | F.contains("text", F.lit("\\u00"))
 
 
 def _unknown(path: tuple[str, ...], names: list[str]) -> Column:

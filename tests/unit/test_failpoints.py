@@ -15,7 +15,8 @@ Kills = list[str]
 Arm = Callable[..., None]
 CHILD = """
 import os, subprocess, sys
-from headwater.failpoints import fail_at
+from headwater.failpoints import arm, fail_at
+arm("local")
 child = subprocess.Popen(["sleep", "60"])
 print(child.pid, flush=True)
 fail_at("refine.leads", "before_write")
@@ -38,7 +39,7 @@ def arm(monkeypatch: pytest.MonkeyPatch) -> Arm:
 
     def to(point: str, env: str = "local") -> None:
         monkeypatch.setenv("HEADWATER_FAILPOINT", point)
-        monkeypatch.setenv("HEADWATER_ENV", env)
+        failpoints.arm(env)
 
     return to
 
@@ -106,7 +107,6 @@ def test_a_kill_beside_the_work_waits_until_the_work_has_begun(kills: Kills, arm
 
 def test_a_real_kill_takes_the_children_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADWATER_FAILPOINT", "refine.leads:before_write")
-    monkeypatch.setenv("HEADWATER_ENV", "local")
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", CHILD], cwd=root, capture_output=True, text=True, timeout=20)
     assert done.returncode == -signal.SIGKILL
