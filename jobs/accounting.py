@@ -13,9 +13,11 @@ from pyspark.sql import functions as F
 from headwater.errors import HeadwaterError, QualityError
 from headwater.execution import BatchNumbers
 from headwater.ledger import Entry
+from headwater.log import logger
 from headwater.offsets import Ranges
 from jobs.queries import Context
 
+_log = logger(__name__)
 OUTCOMES = ("silver", "duplicate", "dead", "no_consent")
 
 
@@ -103,6 +105,9 @@ def check_breaker(context: Context, name: str, batch_id: int, balance: Balance) 
         return
     reason, count = balance.reasons.most_common(1)[0]
     if context.accept_batch == batch_id:
+        _log.warning(
+            "batch_accepted", query=name, batch_id=batch_id, dead=dead, of=balance.total, reason=reason
+        )
         return
     raise QualityError(
         f"{name}: {dead} of {balance.total} records of batch {batch_id} fail, {count} of them with {reason}. "

@@ -61,8 +61,7 @@ class Ingest:
         elif before != found:
             raise DataLossError(
                 f"topic {topic} was deleted and made again (its id was {before}, is {found}): its offsets "
-                f"now mean other records. Move {self.table.full_name} and its queries' checkpoints away, "
-                "or restore the topic"
+                "now mean other records. Restore the topic, or begin a new lake (docs/operations.md)"
             )
 
     def _account_for_written(self) -> None:

@@ -66,4 +66,8 @@ def rejected_letters(context: Context, domain: str, sink: str, rejected: Sequenc
         "failed_sinks": F.array(F.lit(sink)),
     }
     names = [field.name for field in spark.createDataFrame([], DEAD_LETTERS.columns).schema]
-    return letters.withColumns(columns).select(*names)
+    kept = read_table(spark, context.settings, DEAD_LETTERS.full_name).select("dead_letter_id")
+    # A rebuild, or a lost checkpoint, meets the same refusals again.
+    return (
+        letters.withColumns(columns).select(*names).join(kept, "dead_letter_id", "left_anti").select(*names)
+    )

@@ -129,7 +129,7 @@ def _where(measured: Measured, settings: Settings) -> str:
 
 _WHERE = """\
 Where to look (first: eval "$(.venv/bin/python -m local env)")
-  API            {api}/docs, once `.venv/bin/python -m api` runs again (and `… -m jobs run`):
+  API            {api}/openapi.json, once `.venv/bin/python -m api` runs again (and `… -m jobs run`):
                  curl -s {api}/ingest -H "X-API-Key: $HEADWATER_API_KEY" \\
                    -H 'Content-Type: application/json' \\
                    -d '{"source": "website", "payload": {"email": "a@example.com", "consent": true}}'

@@ -33,9 +33,10 @@ def parse_json(bronze: DataFrame) -> DataFrame:
 
 
 def _fault(size: Column, text: Column, doc: Column) -> Column:
-    # Something behind the document may still fit into the wrapper as more keys: then the list is longer than one.
+    # What stands behind the document may fit into the wrapper as more keys: then the list is longer than one.
     alone = F.json_array_length(F.concat(F.lit("["), text, F.lit("]"))) == 1
-    whole = F.try_variant_get(doc, "$.a", "variant").isNotNull() & F.coalesce(alone, F.lit(False))
+    closed = F.try_variant_get(doc, "$.a", "variant").isNotNull()
+    whole = closed & F.coalesce(alone, F.lit(False))
     return (
         F.when(size == 0, "empty")
         .when(size > MAX_BYTES, "too_large")

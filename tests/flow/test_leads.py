@@ -180,7 +180,7 @@ def test_only_rows_with_outcome_silver_become_leads(rows: list[Row]) -> None:
     assert len(rows) == len(VALUES) - len(OTHERS)
 
 
-def test_metadata_is_json_text_in_which_numbers_keep_their_text(rows: list[Row]) -> None:
+def test_metadata_is_json_text_in_which_numbers_keep_their_value(rows: list[Row]) -> None:
     found = rows[len(CASES)]["metadata"]
     assert json.loads(found) == json.loads(METADATA)
     assert "10.5" in found and "12345678901234567890123" in found
