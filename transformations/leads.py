@@ -20,12 +20,12 @@ def normalise_leads(geo_database: str | None) -> Callable[[DataFrame], DataFrame
     """Outcome rows with outcome silver → rows of silver.leads. Null rule: what was not said stays null."""
     look_up = enrichment(geo_database)
 
+    facts = look_up(_field("/payload/phone"), _field("/context/ip_address"), _field("/context/user_agent"))
+    # Made once: some hundred calls into the JVM, which every small batch would feel.
+    columns = [*_identity(), *_person(), *_campaign(), *_lineage()]
+
     def apply(outcomes: DataFrame) -> DataFrame:
-        valid = outcomes.where(F.col("outcome") == "silver")
-        facts = look_up(
-            _field("/payload/phone"), _field("/context/ip_address"), _field("/context/user_agent")
-        )
-        return valid.withColumn("facts", facts).select(*_identity(), *_person(), *_campaign(), *_lineage())
+        return outcomes.where(F.col("outcome") == "silver").withColumn("facts", facts).select(*columns)
 
     return apply
 
