@@ -120,8 +120,8 @@ class Ingest:
     def _ranges(self, batch: DataFrame, this: str) -> Ranges:
         observed = batch_numbers(self.context.spark, this, self.name).observed
         ranges = observed_ranges(observed, self.places)
-        # Nothing was observed when Delta skipped a replayed batch.
-        return counted_ranges(batch) if ranges is None else ranges
+        # Nothing was observed when Delta skipped a replayed batch: the plan did not run, and `total` is 0.
+        return ranges or counted_ranges(batch)
 
     def _entries(self, ranges: Ranges) -> list[Entry]:
         entries = [self._entry(topic, of_topic(ranges, topic)) for topic in self.topics]
