@@ -83,7 +83,7 @@ def _left_over(context: Context, contract: Contract, rows: DataFrame) -> dict[st
     events = silver.select(
         dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key).alias("dedupe_hash")
     ).distinct()
-    again = rows.withColumn("refined_at", F.current_timestamp()).transform(classify(contract))
+    again = rows.transform(classify(contract))
     known = again.join(events.withColumn("known", F.lit(True)), "dedupe_hash", "left")
     outcome = (
         F.when(F.col("outcome") == "no_consent", "left_no_consent")

@@ -62,8 +62,7 @@ class Refine:
             .load(table_path(settings, self.bronze.full_name))
         )
         self.places = [(self.contract.topic, p) for p in range(self.contract.partitions)]
-        fresh = rows.withColumn("refined_at", F.current_timestamp()).transform(classify(self.contract))
-        marked = fresh.transform(self.recovery.mark)
+        marked = rows.transform(classify(self.contract)).transform(self.recovery.mark)
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))
         counted = F.when(~F.col("accounted"), who)
         tenants = F.call_function("approx_top_k", counted, F.lit(TENANTS), F.lit(TENANTS)).alias("tenants")

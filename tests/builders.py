@@ -16,7 +16,7 @@ ARRIVED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REFINED = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
 GONE = object()  # as a change: the field is not there at all
 BRONZE = """value BINARY, headers ARRAY<STRUCT<key: STRING, value: BINARY>>, topic STRING, partition INT,
-  offset BIGINT, ingested_at TIMESTAMP, refined_at TIMESTAMP"""
+  offset BIGINT, ingested_at TIMESTAMP"""
 _EVENT: dict[str, Any] = {
     "event_id": "0b5e1c52-7d0b-4e0f-9d8a-6a1f3b7c2d41",
     "tenant_id": "acme",
@@ -66,7 +66,7 @@ def bronze(
 ) -> DataFrame:
     """Records of lead.ingest, partition 0, one after another, of one batch; headers by offset."""
     rows = [
-        (value and bytearray(value), _kept(headers, offset), "lead.ingest", 0, offset, ARRIVED, REFINED)
+        (value and bytearray(value), _kept(headers, offset), "lead.ingest", 0, offset, ARRIVED)
         for offset, value in enumerate(values, first_offset)
     ]
     return spark.createDataFrame(rows, BRONZE)

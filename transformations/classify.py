@@ -20,8 +20,7 @@ DEAD_LETTER_PAYLOAD_BYTES = 256 << 10
 
 def classify(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     """Records of one topic → outcome rows: `outcome`, `stream`, `tenant_id`, `dedupe_hash`, `reasons`,
-    `event` (the contract's leaves by pointer), `extras`, `row_version`, `event_time`, where it came from, and
-    `refined_at`.
+    `event` (the contract's leaves by pointer), `extras`, `row_version`, `event_time` and where it came from.
     """
 
     def apply(bronze: DataFrame) -> DataFrame:
@@ -87,5 +86,4 @@ def _columns(contract: Contract) -> list[Column]:
         F.col("partition"),
         F.col("offset"),
         F.col("ingested_at"),
-        F.col("refined_at"),
     ]

@@ -32,9 +32,14 @@ def with_dedupe_hash(contract: Contract) -> Callable[[DataFrame], DataFrame]:
 
 
 def first_within(window: str) -> Callable[[DataFrame], DataFrame]:
-    """Keep the first row per dedupe_hash within `window` of refined_at."""
+    """Stamp rows with the batch's time, `refined_at`, and keep the first per dedupe_hash within `window`.
+
+    The time is a constant in the code that Spark generates, and another one in every batch. Stamped before the
+    decoding, it would have that code compiled, and warmed up, anew each time.
+    """
 
     def apply(rows: DataFrame) -> DataFrame:
-        return rows.withWatermark("refined_at", window).dropDuplicatesWithinWatermark(["dedupe_hash"])
+        stamped = rows.withColumn("refined_at", F.current_timestamp())
+        return stamped.withWatermark("refined_at", window).dropDuplicatesWithinWatermark(["dedupe_hash"])
 
     return apply

@@ -7,6 +7,7 @@ import json
 import pytest
 from chispa.schema_comparer import assert_schema_equality
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
 from api.dead_letters import dead_letter
 from api.events import Refused
@@ -34,6 +35,7 @@ def letters(spark: SparkSession) -> DataFrame:
     """The dead letters of all values, and of one more for each strange header."""
     strange = [b"x" for offset in HEADERS if offset >= len(VALUES)]
     rows = bronze(spark, [*VALUES, *strange], HEADERS).transform(classify(LEAD))
+    rows = rows.withColumn("refined_at", F.lit(REFINED))
     return rows.transform(to_dead_letters("0.1.0", LEAD.version))
 
 

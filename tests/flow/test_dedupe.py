@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from tests.builders import LEAD
 from transformations.dedupe import first_within, with_dedupe_hash
@@ -69,7 +68,6 @@ def run(spark: SparkSession, folder: Path, number: int) -> None:
     stream = (
         spark.readStream.format("delta")
         .load(f"{folder}/rows")
-        .withColumn("refined_at", F.current_timestamp())
         .transform(with_dedupe_hash(LEAD))
         .transform(first_within(LEAD.dedupe_window))
     )

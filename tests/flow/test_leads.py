@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from chispa.schema_comparer import assert_schema_equality
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from headwater import identity
 from schemas.tables import LEADS
@@ -145,7 +146,11 @@ FIRST_OFFSET = (1 << 20) - 3  # so that offsets cross the 20 bits that row_versi
 @pytest.fixture(scope="module")
 def silver(spark: SparkSession) -> DataFrame:
     """The rows of silver.leads that all values become."""
-    rows = bronze(spark, VALUES, first_offset=FIRST_OFFSET).transform(classify(LEAD))
+    rows = (
+        bronze(spark, VALUES, first_offset=FIRST_OFFSET)
+        .transform(classify(LEAD))
+        .withColumn("refined_at", F.lit(REFINED))
+    )
     return rows.transform(normalise_leads(None))
 
 
