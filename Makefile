@@ -36,8 +36,10 @@ logs: ## Show the servers' logs: make logs [NAME=kafka] [FOLLOW=1]
 demo: setup ## Run the whole way once: events in, tables and sinks out
 	@$(VENV)/python -m local demo
 
-test: setup ## Run all tests (starts what they need)
-	@$(VENV)/python -m pytest
+test: setup ## Run all tests on real servers (starts the stack, and stops it if it was down before)
+	@if $(VENV)/python -m local status >/dev/null 2>&1; then was=up; else was=down; fi; \
+	  $(VENV)/python -m local up && $(VENV)/python -m pytest; code=$$?; \
+	  if [ $$was = down ]; then $(VENV)/python -m local down; fi; exit $$code
 
 test-fast: setup ## Run the unit tests only
 	@$(VENV)/python -m pytest tests/unit
