@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-POINTS = ("offsets", "task", "before_write", "after_write", "in_transaction", "before_commit")
 _armed = False
 _met: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
 

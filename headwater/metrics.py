@@ -6,7 +6,6 @@ EVENTS = Counter(
     "consumer_events_processed_total", "Events by their outcome.", ["query", "stream", "outcome"]
 )
 DEAD = Counter("dlq_events_total", "Dead letters by their first reason.", ["stream", "stage", "reason"])
-WARNINGS = Counter("headwater_warnings_total", "Rules that warned.", ["stream", "rule"])
 LAG = Gauge("headwater_consumer_lag", "Records behind the source's end.", ["query", "topic", "partition"])
 BATCH_SECONDS = Histogram(
     "headwater_batch_seconds",

@@ -18,7 +18,6 @@ from headwater.offsets import Ranges
 from jobs.queries import Context
 
 _log = logger(__name__)
-OUTCOMES = ("silver", "duplicate", "dead", "no_consent")
 
 
 @dataclass(frozen=True)

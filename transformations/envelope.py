@@ -8,8 +8,8 @@ fields. Whatever is rare is looked for behind a cheap test that most documents p
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-MAX_BYTES = 1 << 20
-MAX_DEPTH = 32
+from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES
+
 ROOT = "$.z"
 _PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
@@ -23,7 +23,7 @@ def parse_json(bronze: DataFrame) -> DataFrame:
     """
     size = F.coalesce(F.octet_length("value"), F.lit(0))
     text = F.col("value").cast("string")
-    readable = (size > 0) & (size <= MAX_BYTES) & F.is_valid_utf8(text)
+    readable = (size > 0) & (size <= ROW_LIMIT_BYTES) & F.is_valid_utf8(text)
     wrapped = F.concat(F.lit('{"z":'), F.col("text"), F.lit(',"a":0}'))
     return (
         bronze.withColumn("text", F.when(readable, text))
@@ -39,7 +39,7 @@ def _fault(size: Column, text: Column, doc: Column) -> Column:
     whole = closed & F.coalesce(alone, F.lit(False))
     return (
         F.when(size == 0, "empty")
-        .when(size > MAX_BYTES, "too_large")
+        .when(size > ROW_LIMIT_BYTES, "too_large")
         .when(text.isNull(), "invalid_utf8")
         .when(deeper_than(text, MAX_DEPTH), "too_deep")
         .when(~whole & text.rlike(r"^\s*$"), "empty")
