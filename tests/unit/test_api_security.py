@@ -6,6 +6,7 @@ import hmac
 import json
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,16 @@ def b64(part: object) -> str:
 
 
 def claims(**changes: object) -> dict[str, Any]:
+    """A good token's claims, changed; a timedelta counts from the moment of the call, None takes away."""
     now = int(time.time())
     base = {"iss": ISSUER, "aud": "headwater-api", "sub": "u", "tenant_id": "acme", "scope": "ingest:write"}
-    return {k: v for k, v in (base | {"iat": now, "exp": now + 600} | changes).items() if v is not None}
+    changed = base | {"iat": now, "exp": now + 600} | changes
+    moments = {k: now + int(v.total_seconds()) for k, v in changed.items() if isinstance(v, timedelta)}
+    return {k: v for k, v in (changed | moments).items() if v is not None}
+
+
+def after(seconds: int) -> timedelta:
+    return timedelta(seconds=seconds)
 
 
 def test_a_key_admits_its_tenant(gate: Gate) -> None:
@@ -134,13 +142,13 @@ def test_a_good_token_admits_its_tenant(gate: Gate, key: RSAKey | ECKey | OKPKey
         {"exp": 0},
         {"exp": None},
         {"iat": None},
-        {"exp": int(time.time()) + 90_000},
-        {"iat": int(time.time()) + 3000, "exp": int(time.time()) + 3600},
-        {"iat": int(time.time()) - 3000, "exp": int(time.time()) - 300},
+        {"exp": after(90_000)},
+        {"iat": after(3000), "exp": after(3600)},
+        {"iat": after(-3000), "exp": after(-300)},
         {"exp": "9999999999"},
         {"exp": True},
         {"exp": 1e308},
-        {"nbf": int(time.time()) + 300},
+        {"nbf": after(300)},
         {"nbf": "soon"},
         {"aud": "another-api"},
         {"aud": None},
