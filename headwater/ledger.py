@@ -10,12 +10,11 @@ from pyspark.sql import functions as F
 from headwater.clock import utc_now
 from headwater.offsets import Ranges
 from headwater.settings import Settings
-from headwater.tables import append_once, exists, read_table
+from headwater.tables import append_rows, exists, read_table
 from headwater.version import CODE_VERSION
 
 Offsets = dict[str, int]
 TABLE = "ops.ledger"
-# Arrow, so that a few rows reach the JVM as they are, without a Python worker.
 _COUNTS = ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased")
 _SCHEMA = pa.schema(
     [
@@ -61,8 +60,8 @@ def write_ledger(
         {**common, **asdict(entry), "offsets": _pairs(entry), "written_at": utc_now()} for entry in entries
     ]
     if rows:
-        frame = spark.createDataFrame(pa.Table.from_pylist(rows, schema=_SCHEMA)).coalesce(1)
-        append_once(frame, settings, TABLE, query_id, batch_id)
+        table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+        append_rows(spark, table, settings, TABLE, (query_id, batch_id))
 
 
 def _pairs(entry: Entry) -> list[tuple[str, list[int]]]:

@@ -8,6 +8,13 @@ from pyspark.sql import SparkSession
 
 from headwater.settings import ROOT, Settings
 
+# A driver of micro-batches runs a great deal of code a few times each. The optimising compiler would spend a
+# third of two cores on it for many minutes; it waits until code is ten times as hot as by default.
+_PATIENT_JIT = (
+    "-XX:ReservedCodeCacheSize=512m -XX:Tier4InvocationThreshold=40000 -XX:Tier4MinInvocationThreshold=6000"
+    " -XX:Tier4CompileThreshold=100000 -XX:Tier4BackEdgeThreshold=600000"
+)
+
 
 def build_session(settings: Settings, app: str) -> SparkSession:
     """A session with Delta, RocksDB state and UTC. Jars come from settings.spark.jars, on the class path."""
@@ -56,17 +63,18 @@ def _streaming(settings: Settings) -> dict[str, str]:
 def _runtime(settings: Settings) -> dict[str, str]:
     conf = {
         "spark.sql.session.timeZone": "UTC",
-        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -XX:+UseParallelGC {_PATIENT_JIT}",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.driver.memory": settings.spark.driver_memory,
-        # A repeated JSON key: the last one wins, as everywhere else.
-        "spark.sql.variant.allowDuplicateKeys": "true",
-        # Methods beyond 8,000 bytes of bytecode are never compiled by the JVM: fall back to split
-        # projections.
-        "spark.sql.codegen.hugeMethodLimit": "8000",
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.sql.adaptive.enabled": "false",
+        # Records reach Python in Arrow batches that fit into memory however large each one is.
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "5000",
+        "spark.sql.execution.arrow.maxBytesPerBatch": "64m",
         "spark.ui.showConsoleProgress": "false",
+        # Each statement's plan is put into words for the user interface: in as few as there are.
+        "spark.sql.ui.explainMode": "simple",
+        "spark.sql.debug.maxToStringFields": "8",
         "spark.python.worker.faulthandler.enabled": "true",
     }
     if settings.spark.jars:

@@ -176,7 +176,12 @@ class Settings(BaseSettings):
     @property
     def lake_root(self) -> str:
         """The lake as a URI or an absolute path; a relative one counts from the project's folder."""
-        return self.lake if "://" in self.lake else str(ROOT / self.lake)
+        return self.lake if self.lake_is_remote else str(ROOT / self.lake)
+
+    @property
+    def lake_is_remote(self) -> bool:
+        """Whether the lake is a URI (an object store, HDFS) rather than a folder."""
+        return "://" in self.lake
 
     @classmethod
     def settings_customise_sources(

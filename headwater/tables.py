@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from headwater import delta_log
 from headwater.locks import commit_lock
 from headwater.settings import Settings
 
@@ -55,14 +57,40 @@ def read_table(spark: SparkSession, settings: Settings, full_name: str) -> DataF
 
 def append_once(rows: DataFrame, settings: Settings, full_name: str, query_id: str, batch_id: int) -> None:
     """Append a micro-batch's rows; a second call for the same query and batch writes nothing."""
+    path, application = table_path(settings, full_name), f"{query_id}.{full_name}"
     with commit_lock(settings.lake_root, full_name):
-        (
-            rows.write.format("delta")
-            .mode("append")
-            .option("txnAppId", f"{query_id}.{full_name}")
-            .option("txnVersion", batch_id)
-            .save(table_path(settings, full_name))
-        )
+        if settings.lake_is_remote:
+            marked = {"txnAppId": application, "txnVersion": str(batch_id)}
+            rows.write.format("delta").mode("append").options(**marked).save(path)
+        elif _is_new(path, application, batch_id):
+            delta_log.append(rows, path, application, batch_id)
+
+
+def append_rows(
+    spark: SparkSession,
+    rows: pa.Table,
+    settings: Settings,
+    full_name: str,
+    mark: tuple[str, int] | None = None,
+) -> None:
+    """Append a few rows that are on the driver; with a mark (query id, batch id) once, as `append_once`."""
+    path = table_path(settings, full_name)
+    if settings.lake_is_remote:
+        frame = spark.createDataFrame(rows).coalesce(1)
+        if mark:
+            append_once(frame, settings, full_name, *mark)
+        else:
+            frame.write.format("delta").mode("append").save(path)
+        return
+    application = f"{mark[0]}.{full_name}" if mark else ""
+    with commit_lock(settings.lake_root, full_name):
+        if not mark or _is_new(path, application, mark[1]):
+            delta_log.append_rows(rows, path, (application, mark[1]) if mark else None)
+
+
+def _is_new(path: str, application: str, batch_id: int) -> bool:
+    done = delta_log.committed(path, application)
+    return done is None or done < batch_id
 
 
 def properties(spark: SparkSession, settings: Settings, full_name: str) -> dict[str, str]:

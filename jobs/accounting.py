@@ -14,7 +14,7 @@ from headwater.errors import HeadwaterError, QualityError
 from headwater.execution import BatchNumbers
 from headwater.ledger import Entry
 from headwater.log import logger
-from headwater.offsets import Ranges
+from headwater.offsets import Ranges, of_topic
 from jobs.queries import Context
 
 _log = logger(__name__)
@@ -22,8 +22,9 @@ _log = logger(__name__)
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one tenant with one outcome and, for dead ones, one first reason."""
+    """Rows of one stream and tenant with one outcome and, for dead ones, one first reason."""
 
+    stream: str
     tenant_id: str | None
     outcome: str
     accounted: bool
@@ -34,11 +35,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Balance:
-    """Everything that was counted in one batch."""
+    """Everything that was counted in one batch. `fresh` are the records of each stream that this batch
+    accounts for: those read, without the ones that an earlier checkpoint accounted for. `topics` are by
+    stream."""
 
     groups: tuple[Group, ...]
     numbers: BatchNumbers
     ranges: Ranges
+    fresh: dict[str, int]
+    topics: dict[str, str]
 
     @property
     def read(self) -> int:
@@ -48,27 +53,23 @@ class Balance:
     @property
     def total(self) -> int:
         """Records that this batch accounts for."""
-        return self.read - int(self.numbers.observed.get("accounted", 0))
+        return sum(self.fresh.values())
 
-    def count(self, outcome: str, *, fresh: bool = False) -> int:
+    def count(self, outcome: str, stream: str | None = None, *, fresh: bool = False) -> int:
         """Rows with this outcome that this batch accounts for; `fresh`: that are not in their table yet."""
-        return sum(
-            g.rows
-            for g in self.groups
-            if g.outcome == outcome and not g.accounted and not (fresh and g.written)
-        )
+        mine = [g for g in self.groups if stream in (None, g.stream) and not g.accounted]
+        return sum(g.rows for g in mine if g.outcome == outcome and not (fresh and g.written))
 
     @property
     def duplicates(self) -> int:
         """Records whose event had come before."""
         return self.total - sum(self.count(outcome) for outcome in ("silver", "dead", "no_consent"))
 
-    @property
-    def reasons(self) -> Counter[str]:
-        """Dead rows by their first reason."""
+    def reasons(self, stream: str) -> Counter[str]:
+        """A stream's dead rows by their first reason."""
         found: Counter[str] = Counter()
         for group in self.groups:
-            if group.outcome == "dead" and not group.accounted:
+            if group.stream == stream and group.outcome == "dead" and not group.accounted:
                 found[group.reason or "unknown"] += group.rows
         return found
 
@@ -76,7 +77,7 @@ class Balance:
 def count_groups(rows: DataFrame) -> tuple[Group, ...]:
     """Consume the batch whole, once."""
     reason = F.try_element_at("reasons", F.lit(1))["code"].alias("reason")
-    counted = rows.groupBy("tenant_id", "outcome", "accounted", "written", reason).count().collect()
+    counted = rows.groupBy("stream", "tenant_id", "outcome", "accounted", "written", reason).count().collect()
     return tuple(Group(*row) for row in counted)
 
 
@@ -97,52 +98,57 @@ def check_balance(name: str, balance: Balance) -> None:
 
 
 def check_breaker(context: Context, name: str, batch_id: int, balance: Balance) -> None:
-    """Stop when so much of a batch fails that its producer, or the contract, must be wrong."""
+    """Stop when so much of a stream's records fails that its producer, or the contract, must be wrong."""
     limits = context.settings.breaker
-    dead = balance.count("dead")
-    if dead < limits.min_failed_rows or dead < limits.max_failed_share * balance.total:
-        return
-    reason, count = balance.reasons.most_common(1)[0]
-    if context.accept_batch == batch_id:
-        _log.warning(
-            "batch_accepted", query=name, batch_id=batch_id, dead=dead, of=balance.total, reason=reason
+    for stream, total in balance.fresh.items():
+        dead = balance.count("dead", stream)
+        if dead < limits.min_failed_rows or dead < limits.max_failed_share * total:
+            continue
+        reason, count = balance.reasons(stream).most_common(1)[0]
+        if context.accept_batch == batch_id:
+            _log.warning("batch_accepted", query=name, batch_id=batch_id, dead=dead, of=total, reason=reason)
+            continue
+        raise QualityError(
+            f"{name}: {dead} of {total} records of {stream} in batch {batch_id} fail, {count} of them with "
+            f"{reason}. Nothing was written; mend the producer or the contract, or let this batch pass with "
+            f"--accept-batch {batch_id}"
         )
-        return
-    raise QualityError(
-        f"{name}: {dead} of {balance.total} records of batch {batch_id} fail, {count} of them with {reason}. "
-        f"Nothing was written; mend the producer or the contract, or let this batch pass with "
-        f"--accept-batch {batch_id}"
-    )
 
 
-def ledger_entries(balance: Balance, stream: str) -> list[Entry]:
-    """One entry per tenant; together they hold every record that the batch accounts for."""
-    entries: dict[str | None, Entry] = {}
-    for tenant, rows in _tenants(balance).items():
-        entries[tenant] = Entry(
-            stream=stream, tenant_id=tenant, in_rows=rows, duplicate=rows, offsets=balance.ranges
-        )
+def ledger_entries(balance: Balance) -> list[Entry]:
+    """One entry per stream and tenant; together they hold every record that the batch accounts for.
+
+    A stream whose records were all accounted for before has an empty one, which says how far it was read.
+    """
+    entries: dict[tuple[str, str | None], Entry] = {}
+    for (stream, tenant), rows in _records(balance).items():
+        ranges = of_topic(balance.ranges, balance.topics[stream])
+        made = Entry(stream=stream, tenant_id=tenant, in_rows=rows, duplicate=rows, offsets=ranges)
+        entries[stream, tenant] = made
     for group in balance.groups:
         if group.accounted or group.outcome == "duplicate":
             continue
-        entry = entries[group.tenant_id]
+        entry = entries[group.stream, group.tenant_id]
         setattr(entry, group.outcome, getattr(entry, group.outcome) + group.rows)
         entry.duplicate -= group.rows
-    return list(entries.values()) or [Entry(stream=stream, tenant_id=None, offsets=balance.ranges)]
+    return list(entries.values())
 
 
-def _tenants(balance: Balance) -> dict[str | None, int]:
-    """Records by tenant, as observed before the dedupe; with too many tenants, as they survived it."""
-    seen = {
-        t["item"]: int(t["count"])
-        for t in balance.numbers.observed.get("tenants") or []
-        if t["item"] is not None
-    }
-    if sum(seen.values()) == balance.total:
-        return {item.split("\t", 1)[1] or None: rows for item, rows in seen.items()}
-    survived: Counter[str | None] = Counter()
-    for group in balance.groups:
-        if not group.accounted and group.outcome != "duplicate":
-            survived[group.tenant_id] += group.rows
-    survived[None] += balance.total - sum(survived.values())
-    return dict(survived)
+def _records(balance: Balance) -> dict[tuple[str, str | None], int]:
+    """Records by stream and tenant, as observed before the dedupe; with too many tenants, as they survived
+    it, the duplicates without a tenant."""
+    seen: Counter[tuple[str, str | None]] = Counter()
+    for found in balance.numbers.observed.get("tenants") or []:
+        if found["item"] is not None:
+            stream, tenant = found["item"].split("\t", 1)
+            seen[stream, tenant or None] += int(found["count"])
+    if seen.total() != balance.total:
+        seen.clear()
+        for group in balance.groups:
+            if not group.accounted and group.outcome != "duplicate":
+                seen[group.stream, group.tenant_id] += group.rows
+        for stream, total in balance.fresh.items():
+            seen[stream, None] += total - sum(rows for (of, _), rows in seen.items() if of == stream)
+    read = [stream for stream, topic in balance.topics.items() if of_topic(balance.ranges, topic)]
+    told = {stream for stream, _ in seen}
+    return dict(seen) | {(stream, None): 0 for stream in read if stream not in told}

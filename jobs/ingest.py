@@ -108,7 +108,9 @@ class Ingest:
         fail_at(self.name, "offsets")
         fail_during(self.name, "task", lambda: busy(spark))
         fail_at(self.name, "before_write")
-        append_once(batch, settings, self.table.full_name, this, batch_id)
+        # A task and a file for each core, not for each of Kafka's partitions.
+        tasks = batch.coalesce(spark.sparkContext.defaultParallelism)
+        append_once(tasks, settings, self.table.full_name, this, batch_id)
         fail_at(self.name, "after_write")
         entries = self._entries(self._ranges(batch, this))
         write_ledger(spark, settings, self.name, this, batch_id, entries)

@@ -6,6 +6,9 @@ past everything that silver and dead_letters hold, survivors are also held again
 have left rows written and not accounted for, and an event may be met in another order than the first time.
 """
 
+from collections.abc import Sequence
+from functools import reduce
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -14,7 +17,7 @@ from headwater.log import logger
 from headwater.tables import read_table
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import DEAD_LETTERS, Table
+from schemas.tables import DEAD_LETTERS, SILVER
 from transformations.columns import dedupe_hash
 
 _log = logger(__name__)
@@ -24,11 +27,10 @@ _REFINE_STAGES = ("decode", "validate")
 class Recovery:
     """What one refine query must leave out. Idle, and free, when there was no earlier checkpoint."""
 
-    def __init__(self, context: Context, name: str, silver: Table, contract: Contract) -> None:
+    def __init__(self, context: Context, name: str, contracts: Sequence[Contract]) -> None:
         self.context = context
         self.name = name
-        self.silver = silver
-        self.contract = contract
+        self.contracts = contracts
         self.accounted: dict[str, int] = {}
         self.ahead: dict[str, int] = {}
 
@@ -52,13 +54,16 @@ class Recovery:
         return {f"{row['topic']}-{row['partition']}": row["last"] for row in found}
 
     def _written(self) -> DataFrame:
-        """(topic, partition, offset) of every row of silver and of refine's dead letters, of this stream."""
-        spark, settings = self.context.spark, self.context.settings
-        rows = read_table(spark, settings, self.silver.full_name)
-        dead = read_table(spark, settings, DEAD_LETTERS.full_name)
-        dead = dead.where(F.col("stage").isin(*_REFINE_STAGES) & (F.col("stream") == self.contract.stream))
+        """(topic, partition, offset) of every row of these streams in silver and refine's dead letters."""
+        streams = [c.stream for c in self.contracts]
+        dead = read_table(self.context.spark, self.context.settings, DEAD_LETTERS.full_name)
+        dead = dead.where(F.col("stage").isin(*_REFINE_STAGES) & F.col("stream").isin(streams))
         place = [F.col(f"source_{part}").alias(part) for part in ("topic", "partition", "offset")]
-        return rows.select(*place).union(dead.select(*place)).distinct()
+        every = [dead, *[self._silver(contract) for contract in self.contracts]]
+        return reduce(DataFrame.union, [rows.select(*place) for rows in every]).distinct()
+
+    def _silver(self, contract: Contract) -> DataFrame:
+        return read_table(self.context.spark, self.context.settings, SILVER[contract.stream].full_name)
 
     def mark(self, classified: DataFrame) -> DataFrame:
         """Add `accounted`: true for records that an earlier checkpoint has in the ledger."""
@@ -86,11 +91,12 @@ class Recovery:
         return joined.withColumns({"written": written, "outcome": outcome}).drop("found", "known")
 
     def _events(self) -> DataFrame:
-        rows = read_table(self.context.spark, self.context.settings, self.silver.full_name)
-        key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in self.contract.dedupe_key]
-        return rows.select(
-            dedupe_hash(F.lit(self.contract.stream), F.col("tenant_id"), key).alias("dedupe_hash")
-        ).distinct()
+        return reduce(DataFrame.union, map(self._events_of, self.contracts)).distinct()
+
+    def _events_of(self, contract: Contract) -> DataFrame:
+        key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in contract.dedupe_key]
+        identity = dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key)
+        return self._silver(contract).select(identity.alias("dedupe_hash"))
 
     def passed(self, last: dict[str, int]) -> None:
         """Take note of how far the query has come."""

@@ -5,15 +5,16 @@ after a lost checkpoint bronze is read again to rebuild the dedupe state, and wh
 have is left out.
 """
 
+import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from headwater.errors import HeadwaterError
 from headwater.execution import batch_numbers, busy, query_id
 from headwater.failpoints import fail_at, fail_during
-from headwater.ledger import write_ledger
+from headwater.ledger import Entry, write_ledger
 from headwater.metrics import DEAD, EVENTS
-from headwater.offsets import Place, last_offsets, observe_places, observed_ranges
+from headwater.offsets import last_offsets, observe_places, observed_ranges
 from headwater.tables import append_once, ensure_table, table_path
 from headwater.version import CODE_VERSION
 from jobs.accounting import Balance, check_balance, check_breaker, count_groups, ledger_entries
@@ -21,10 +22,9 @@ from jobs.queries import Context
 from jobs.recovery import Recovery
 from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, bronze
-from transformations.classify import classify
+from transformations.classify import classify, silver_rows
 from transformations.dead_letters import DECODE_CODES, to_dead_letters
-from transformations.dedupe import first_within
-from transformations.registry import NORMALISE
+from transformations.dedupe import first_within, stamped
 
 # Distinct (stream, tenant) pairs that one batch can be told apart by; beyond, duplicates are counted without
 # a tenant.
@@ -32,23 +32,24 @@ TENANTS = 10_000
 
 
 class Refine:
-    """The query refine.<domain>."""
+    """The query refine.<domain>: every stream of the domain, told apart by topic."""
 
     def __init__(self, context: Context, domain: str) -> None:
         self.context = context
         self.name = f"refine.{domain}"
         self.every_s = context.settings.streams.triggers.refine_s
-        (self.contract,) = domain_contracts(domain).values()
+        self.contracts = sorted(domain_contracts(domain).values(), key=lambda c: c.stream)
         self.bronze = bronze(domain)
-        self.silver = SILVER[self.contract.stream]
-        geo = context.settings.enrichment.geo_database
-        self.normalise = NORMALISE[self.contract.stream](str(geo) if geo else None)
-        self.places: list[Place] = []
-        self.recovery = Recovery(context, self.name, self.silver, self.contract)
+        self.places = [(c.topic, p) for c in self.contracts for p in range(c.partitions)]
+        self.recovery = Recovery(context, self.name, self.contracts)
+        # Made once: some hundred calls into the JVM, which every small batch would feel.
+        self.silver_rows = {c.stream: silver_rows(c) for c in self.contracts}
+        self.dead_letters = to_dead_letters(CODE_VERSION, {c.stream: c.version for c in self.contracts})
 
     def prepare(self) -> None:
         """Create the tables; see whether an earlier checkpoint's work is to be left out."""
-        for table in (self.bronze, self.silver, DEAD_LETTERS, LEDGER):
+        silver = [SILVER[c.stream] for c in self.contracts]
+        for table in (self.bronze, *silver, DEAD_LETTERS, LEDGER):
             ensure_table(self.context.spark, self.context.settings, table)
         self.recovery.prepare()
 
@@ -61,15 +62,18 @@ class Refine:
             .option("skipChangeCommits", "true")
             .load(table_path(settings, self.bronze.full_name))
         )
-        self.places = [(self.contract.topic, p) for p in range(self.contract.partitions)]
-        marked = rows.transform(classify(self.contract)).transform(self.recovery.mark)
+        geo = settings.enrichment.geo_database
+        decided = classify(*self.contracts, geo_database=str(geo) if geo else None)
+        marked = rows.transform(stamped).transform(decided).transform(self.recovery.mark)
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))
         counted = F.when(~F.col("accounted"), who)
         tenants = F.call_function("approx_top_k", counted, F.lit(TENANTS), F.lit(TENANTS)).alias("tenants")
-        seen = observe_places(
-            marked, self.name, self.places, F.count_if("accounted").alias("accounted"), tenants
-        )
-        return seen.transform(first_within(self.contract.dedupe_window))
+        fresh = [F.count_if(~F.col("accounted") & (F.col("stream") == c.stream)) for c in self.contracts]
+        named = [column.alias(f"fresh{number}") for number, column in enumerate(fresh)]
+        seen = observe_places(marked, self.name, self.places, *named, tenants)
+        # One operator for the domain: the widest window of its streams.
+        widest = max((c.dedupe_window for c in self.contracts), key=pd.Timedelta)
+        return seen.transform(first_within(widest))
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
         """Count, check the sum, then append to silver and dead_letters, then to the ledger."""
@@ -84,11 +88,11 @@ class Refine:
             fail_at(self.name, "before_write")
             self._append(rows, balance, this, batch_id)
             fail_at(self.name, "after_write")
-            entries = ledger_entries(balance, self.contract.stream)
+            entries = ledger_entries(balance)
             write_ledger(self.context.spark, self.context.settings, self.name, this, batch_id, entries)
         finally:
             rows.unpersist()
-        self._report(balance)
+        self._report(balance, entries)
         self.recovery.passed(last_offsets(balance.ranges))
         fail_at(self.name, "before_commit")
 
@@ -100,18 +104,22 @@ class Refine:
             raise HeadwaterError(
                 f"{self.name}: bronze has partitions that the contract does not know; raise `partitions`"
             )
-        return Balance(groups, numbers, ranges)
+        fresh = {c.stream: int(numbers.observed[f"fresh{n}"]) for n, c in enumerate(self.contracts)}
+        return Balance(groups, numbers, ranges, fresh, {c.stream: c.topic for c in self.contracts})
 
-    def _append(self, rows: DataFrame, balance: Balance, this: str, batch_id: int) -> None:
+    def _append(self, batch: DataFrame, balance: Balance, this: str, batch_id: int) -> None:
         settings = self.context.settings
-        fresh = rows.where(~F.col("accounted") & ~F.col("written"))
-        if balance.count("silver", fresh=True):
-            append_once(fresh.transform(self.normalise), settings, self.silver.full_name, this, batch_id)
+        fresh = batch.where(~F.col("accounted") & ~F.col("written"))
+        for contract in self.contracts:
+            if balance.count("silver", contract.stream, fresh=True):
+                table = SILVER[contract.stream].full_name
+                rows = fresh.transform(self.silver_rows[contract.stream])
+                append_once(rows, settings, table, this, batch_id)
         if balance.count("dead", fresh=True):
-            letters = fresh.transform(to_dead_letters(CODE_VERSION, self.contract.version))
+            letters = fresh.transform(self.dead_letters).coalesce(1)
             append_once(letters, settings, DEAD_LETTERS.full_name, this, batch_id)
 
-    def _report(self, balance: Balance) -> None:
+    def _report(self, balance: Balance, entries: list[Entry]) -> None:
         counts = {outcome: balance.count(outcome) for outcome in ("silver", "dead", "no_consent")}
         self.context.totals.add(
             rows_in=balance.total,
@@ -120,8 +128,10 @@ class Refine:
             dead=counts["dead"],
             no_consent=counts["no_consent"],
         )
-        for outcome, count in {**counts, "duplicate": balance.duplicates}.items():
-            EVENTS.labels(self.name, self.contract.stream, outcome).inc(count)
-        for reason, count in balance.reasons.items():
-            stage = "decode" if reason in DECODE_CODES else "validate"
-            DEAD.labels(self.contract.stream, stage, reason).inc(count)
+        for entry in entries:
+            for outcome in ("silver", "dead", "no_consent", "duplicate"):
+                EVENTS.labels(self.name, entry.stream, outcome).inc(getattr(entry, outcome))
+        for contract in self.contracts:
+            for reason, count in balance.reasons(contract.stream).items():
+                stage = "decode" if reason in DECODE_CODES else "validate"
+                DEAD.labels(contract.stream, stage, reason).inc(count)

@@ -1,15 +1,28 @@
 """ops.job_runs: one row per finished run, so that a run with the same name is done once."""
 
+from dataclasses import asdict
 from datetime import datetime
 
+import pyarrow as pa
 from pyspark.sql import functions as F
 
 from headwater.clock import utc_now
-from headwater.locks import commit_lock
-from headwater.tables import ensure_table, exists, read_table, table_path
+from headwater.tables import append_rows, ensure_table, exists, read_table
 from headwater.version import CODE_VERSION
 from jobs.queries import Context
 from schemas.tables import JOB_RUNS
+
+_COUNTS = ("rows_in", "rows_out", "duplicate", "dead", "no_consent", "erased")
+_SCHEMA = pa.schema(
+    [
+        *[(name, pa.string()) for name in ("job", "run_id", "status")],
+        *[(name, pa.int64()) for name in _COUNTS],
+        ("seconds", pa.float64()),
+        ("error", pa.string()),
+        *[(name, pa.timestamp("us", tz="UTC")) for name in ("started_at", "ended_at")],
+        ("code_version", pa.string()),
+    ]
+)
 
 
 def finished_before(context: Context, job: str) -> bool:
@@ -24,24 +37,18 @@ def finished_before(context: Context, job: str) -> bool:
 def record_run(context: Context, job: str, started: datetime, status: str, error: str | None) -> None:
     """Append the run."""
     ensure_table(context.spark, context.settings, JOB_RUNS)
-    totals = context.totals
     ended = utc_now()
-    row = (
-        job,
-        context.run_id,
-        status,
-        totals.rows_in,
-        totals.rows_out,
-        totals.duplicate,
-        totals.dead,
-        totals.no_consent,
-        totals.erased,
-        (ended - started).total_seconds(),
-        error,
-        started,
-        ended,
-        CODE_VERSION,
+    row = {
+        "job": job,
+        "run_id": context.run_id,
+        "status": status,
+        **asdict(context.totals),
+        "seconds": (ended - started).total_seconds(),
+        "error": error,
+        "started_at": started,
+        "ended_at": ended,
+        "code_version": CODE_VERSION,
+    }
+    append_rows(
+        context.spark, pa.Table.from_pylist([row], schema=_SCHEMA), context.settings, JOB_RUNS.full_name
     )
-    frame = context.spark.createDataFrame([row], JOB_RUNS.columns).coalesce(1)
-    with commit_lock(context.settings.lake_root, JOB_RUNS.full_name):
-        frame.write.format("delta").mode("append").save(table_path(context.settings, JOB_RUNS.full_name))

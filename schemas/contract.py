@@ -125,12 +125,13 @@ def parse_contract(text: str, origin: str) -> Contract:
 
 
 def _check_pointers(contract: Contract, origin: str) -> None:
-    known = {field.pointer for field in contract.leaves}
-    named = {contract.tenant_field, contract.event_time_field, *contract.dedupe_key}
-    if contract.consent_field:
-        named.add(contract.consent_field)
-    for pointer in sorted(named - known):
+    known = {field.pointer: field for field in contract.leaves}
+    needed = {contract.tenant_field, contract.event_time_field, *contract.dedupe_key}
+    consent = {contract.consent_field} if contract.consent_field else set()
+    for pointer in sorted((needed | consent) - known.keys()):
         raise SetupError(f"{origin}: {pointer} is named by a customProperty but is no field")
+    for pointer in sorted(p for p in needed if not known[p].required):
+        raise SetupError(f"{origin}: {pointer} identifies or dates an event and must be `required: true`")
 
 
 def _field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Field:

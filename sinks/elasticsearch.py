@@ -57,6 +57,7 @@ class ElasticsearchSink:
         text = (resources.files("schemas") / "elasticsearch" / definition).read_text(encoding="utf-8")
         self._definition: dict[str, Any] = json.loads(text)
         self._columns = [name for name in self._definition["mappings"]["properties"] if name != DOC_KEY]
+        self._made_fields: list[Column] | None = None
         self._client = self._make_client()
 
     def setup(self) -> None:
@@ -133,13 +134,15 @@ class ElasticsearchSink:
 
     def _fields(self, batch: DataFrame) -> list[Column]:
         """The mapping's columns; times as text with microseconds and zone."""
-        kinds = {field.name: field.dataType for field in batch.schema}
-        return [
-            F.date_format(name, ISO_MICROSECONDS).alias(name)
-            if isinstance(kinds[name], TimestampType)
-            else F.col(name)
-            for name in self._columns
-        ]
+        if self._made_fields is None:
+            kinds = {field.name: field.dataType for field in batch.schema}
+            self._made_fields = [
+                F.date_format(name, ISO_MICROSECONDS).alias(name)
+                if isinstance(kinds[name], TimestampType)
+                else F.col(name)
+                for name in self._columns
+            ]
+        return self._made_fields
 
     def _doc_key(self) -> Column:
         tenant, key = self._key

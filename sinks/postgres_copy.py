@@ -8,6 +8,7 @@ another attempt or are doubles, and both are ignored later.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import chain
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from headwater.errors import HeadwaterError, SetupError, TransientError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NULL = "\\N"
+_LAYOUTS = 64
 # Backslash first: the others put backslashes in.
 ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 ISO_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
@@ -81,8 +83,15 @@ def stage(
 def copy_line(batch: DataFrame, attempt: UUID, columns: Sequence[str]) -> Column:
     """One line of COPY's text format, newline included: the attempt, then the columns."""
     kinds = {field.name: field.dataType for field in batch.schema}
-    fields = [F.coalesce(copy_text(F.col(name), kinds[name]), F.lit(NULL)) for name in columns]
-    return F.concat(F.concat_ws("\t", F.lit(str(attempt)), *fields), F.lit("\n"))
+    row = _copied_columns(tuple((name, kinds[name]) for name in columns))
+    return F.concat(F.lit(f"{attempt}\t"), row, F.lit("\n"))
+
+
+@lru_cache(maxsize=_LAYOUTS)
+def _copied_columns(columns: tuple[tuple[str, DataType], ...]) -> Column:
+    """Made once a table: some hundred calls into the JVM, which every small batch would feel."""
+    fields = [F.coalesce(copy_text(F.col(name), kind), F.lit(NULL)) for name, kind in columns]
+    return F.concat_ws("\t", *fields)
 
 
 def copy_text(value: Column, kind: DataType) -> Column:

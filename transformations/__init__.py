@@ -1,1 +1,4 @@
-"""What the data means: pure DataFrame → DataFrame and Column → Column, no I/O, no session, no settings."""
+"""What the data means: DataFrame → DataFrame, and plain Python that decides of one record.
+
+No I/O, no session, no settings.
+"""

@@ -1,89 +1,148 @@
 """bronze → one row per record with its outcome: silver, dead or no_consent.
 
-The pipeline of a stream, read from top to bottom. Payload bytes go on only with dead rows, so that the
-shuffle before the dedupe carries fields, not documents.
+The records go through Python as Arrow batches, once: what is decided of each is plain Python (verdict.py).
+Payload bytes go on only with dead rows, so that the shuffle before the dedupe carries fields, not documents.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from pyspark.sql import Column, DataFrame
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
+from headwater.identity import record_hash, row_version
 from schemas.contract import Contract
-from transformations.columns import row_version
-from transformations.dedupe import with_dedupe_hash
-from transformations.envelope import parse_json
-from transformations.validate import find_reasons, read_fields
+from schemas.tables import LINEAGE, SILVER
+from transformations.registry import NORMALISE
+from transformations.validate import told
+from transformations.verdict import Verdict, judge
 
 DEAD_LETTER_PAYLOAD_BYTES = 256 << 10
+_HEADERS = "ARRAY<STRUCT<key: STRING, value: BINARY>>"
+_PLACE = ("topic", "partition", "offset", "ingested_at")
 
 
-def classify(contract: Contract) -> Callable[[DataFrame], DataFrame]:
-    """Records of one topic → outcome rows: `outcome`, `stream`, `tenant_id`, `dedupe_hash`, `reasons`,
-    `event` (the contract's leaves by pointer), `extras`, `row_version`, `event_time` and where it came from.
+def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[[DataFrame], DataFrame]:
+    """Records of these contracts' topics → outcome rows.
+
+    Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `reasons`, `fingerprint`, `payload`
+    and `headers` (of dead rows), `row_version`, `event_time`, `extras`, a struct per stream, named like its
+    silver table, with the columns before the lineage (null in rows of another stream or outcome), and what
+    bronze said of the record's place and time; `refined_at` goes through where it is given.
     """
 
     def apply(bronze: DataFrame) -> DataFrame:
-        return (
-            bronze.transform(parse_json)
-            .transform(read_fields(contract))
-            .transform(find_reasons(contract))
-            .transform(with_outcome(contract))
-            .transform(with_dedupe_hash(contract))
-            .select(*_columns(contract))
+        stamps = ["refined_at"] if "refined_at" in bronze.columns else []
+        schema = _struct(_ddl(contracts, stamps))
+        work = Classifier(contracts, geo_database, to_arrow_schema(schema))
+        return bronze.select("value", "headers", *_PLACE, *stamps).mapInArrow(work, schema)
+
+    return apply
+
+
+def silver_rows(contract: Contract) -> Callable[[DataFrame], DataFrame]:
+    """Outcome rows → the rows of this stream's silver table, in its order."""
+    mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream)
+    lineage = ("tenant_id", "row_version", "event_time", "ingested_at", "refined_at")
+    place = [F.col(part).alias(f"source_{part}") for part in ("topic", "partition", "offset")]
+    columns = [F.col(f"{SILVER[contract.stream].name}.*"), *map(F.col, lineage), *place, F.col("extras")]
+
+    def apply(outcomes: DataFrame) -> DataFrame:
+        return outcomes.where(mine).select(*columns)
+
+    return apply
+
+
+def _ddl(contracts: Sequence[Contract], stamps: Sequence[str]) -> str:
+    rows = [f"{SILVER[c.stream].name} STRUCT<{_own_columns(c)}>" for c in contracts]
+    columns = [
+        "outcome STRING, stream STRING, tenant_id STRING, dedupe_hash STRING",
+        "reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>",
+        f"fingerprint STRING, payload BINARY, headers {_HEADERS}",
+        "row_version BIGINT, event_time TIMESTAMP, extras STRING",
+        *rows,
+        "topic STRING, partition INT, offset BIGINT, ingested_at TIMESTAMP",
+        *[f"{name} TIMESTAMP" for name in stamps],
+    ]
+    return ", ".join(columns)
+
+
+def _struct(ddl: str) -> StructType:
+    made = StructType.fromDDL(ddl)
+    if not isinstance(made, StructType):
+        raise TypeError(ddl)
+    return made
+
+
+def _own_columns(contract: Contract) -> str:
+    return SILVER[contract.stream].columns.removesuffix(LINEAGE).strip().rstrip(",")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What a Python worker does with its Arrow batches. Made on the driver, it travels with the task."""
+
+    contracts: tuple[Contract, ...]
+    geo_database: str | None
+    schema: pa.Schema
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return map(self._judged, batches)
+
+    @cached_property
+    def _judges(self) -> dict[str, tuple[str, Callable[[bytes | None, int], Verdict]]]:
+        return {c.topic: (c.stream, judge(c, NORMALISE[c.stream](self.geo_database))) for c in self.contracts}
+
+    def _judged(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        values, topics = batch.column("value").to_pylist(), batch.column("topic").to_pylist()
+        offsets, partitions = batch.column("offset").to_pylist(), batch.column("partition").to_pylist()
+        arrived = batch.column("ingested_at").cast(pa.int64()).to_pylist()
+        judges = self._judges
+        streams = [judges[topic][0] for topic in topics]
+        verdicts = [judges[t][1](v, at) for t, v, at in zip(topics, values, arrived, strict=True)]
+        places = zip(topics, partitions, offsets, strict=True)
+        kept = [v.outcome == "silver" for v in verdicts]
+        dead = pa.array([v.outcome == "dead" for v in verdicts], pa.bool_())
+        made: dict[str, Any] = {
+            "outcome": [v.outcome for v in verdicts],
+            "stream": streams,
+            "tenant_id": [v.tenant_id for v in verdicts],
+            "dedupe_hash": [v.identity or record_hash(*p) for v, p in zip(verdicts, places, strict=True)],
+            "reasons": [[told(r) for r in v.reasons] if v.reasons else None for v in verdicts],
+            "fingerprint": [
+                fingerprint([code for code, _ in v.reasons], value) if v.reasons else None
+                for v, value in zip(verdicts, values, strict=True)
+            ],
+            "payload": pc.if_else(
+                dead, pc.binary_slice(batch.column("value"), 0, DEAD_LETTER_PAYLOAD_BYTES), None
+            ),
+            "headers": pc.if_else(dead, batch.column("headers"), None),
+            "row_version": [
+                row_version(v.event_time or 0, offset) if k else None
+                for v, offset, k in zip(verdicts, offsets, kept, strict=True)
+            ],
+            "event_time": [v.event_time for v in verdicts],
+            "extras": [v.row["extras"] if v.row else None for v in verdicts],
+        }
+        for contract in self.contracts:
+            rows = [v.row if s == contract.stream else None for v, s in zip(verdicts, streams, strict=True)]
+            made[SILVER[contract.stream].name] = rows
+        return pa.RecordBatch.from_arrays(
+            [self._column(f, made, batch) for f in self.schema], schema=self.schema
         )
 
-    return apply
+    def _column(self, wanted: pa.Field, made: dict[str, Any], batch: pa.RecordBatch) -> pa.Array:
+        found = made[wanted.name] if wanted.name in made else batch.column(wanted.name)
+        return pa.array(found, wanted.type) if isinstance(found, list) else found.cast(wanted.type)
 
 
-def with_outcome(contract: Contract) -> Callable[[DataFrame], DataFrame]:
-    """Add `outcome`. Refused consent wins over every other fault, even in a document too large to parse."""
-
-    def apply(checked: DataFrame) -> DataFrame:
-        refused = _refused(contract) if contract.consent_field else F.lit(False)
-        outcome = F.when(refused, "no_consent").when(F.size("reasons") > 0, "dead").otherwise("silver")
-        return checked.withColumn("outcome", outcome)
-
-    return apply
-
-
-def _refused(contract: Contract) -> Column:
-    field = F.col(f"`{contract.consent_field}`")
-    path = "$" + "".join(f".{key}" for key in (contract.consent_field or "").strip("/").split("/"))
-    # Documents with a fault of their own were not read into fields: look into their text.
-    raw = F.get_json_object(F.col("value").cast("string"), path)
-    in_text = F.when(
-        F.col("fault").isNotNull() & ~F.col("fault").isin("empty", "malformed_json"), raw == "false"
-    )
-    return F.coalesce(~field, in_text, F.lit(False))
-
-
-def _fingerprint() -> Column:
+def fingerprint(codes: Sequence[str], value: bytes | None) -> str:
     """sha-256 of the sorted distinct reason codes joined by commas, NUL, and the whole value."""
-    codes = F.array_join(F.array_sort(F.array_distinct(F.transform("reasons", lambda r: r["code"]))), ",")
-    value = F.coalesce("value", F.lit(bytearray()))
-    return F.sha2(F.concat(codes.cast("binary"), F.lit(bytearray(1)), value), 256)
-
-
-def _columns(contract: Contract) -> list[Column]:
-    dead, kept = F.col("outcome") == "dead", F.col("outcome") == "silver"
-    event_time = F.col(f"`{contract.event_time_field}`")
-    event = F.struct(*[F.col(f"`{f.pointer}`").alias(f.pointer) for f in contract.leaves])
-    return [
-        F.col("outcome"),
-        F.lit(contract.stream).alias("stream"),
-        F.col(f"`{contract.tenant_field}`").alias("tenant_id"),
-        F.col("dedupe_hash"),
-        F.when(dead, F.col("reasons")).alias("reasons"),
-        F.when(kept, event).alias("event"),
-        F.when(kept, F.col("extras")).alias("extras"),
-        F.when(kept, row_version(event_time, F.col("offset"))).alias("row_version"),
-        F.when(F.col("outcome") != "no_consent", event_time).alias("event_time"),
-        F.when(dead, F.substring("value", 1, DEAD_LETTER_PAYLOAD_BYTES)).alias("payload"),
-        F.when(dead, _fingerprint()).alias("fingerprint"),
-        F.when(dead, F.col("headers")).alias("headers"),
-        F.col("topic"),
-        F.col("partition"),
-        F.col("offset"),
-        F.col("ingested_at"),
-    ]
+    return hashlib.sha256(",".join(sorted(set(codes))).encode() + b"\0" + (value or b"")).hexdigest()

@@ -1,6 +1,6 @@
 """Outcome rows that were rejected → ops.dead_letters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -9,43 +9,41 @@ from pyspark.sql import functions as F
 DECODE_CODES = ("empty", "too_large", "invalid_utf8", "malformed_json", "too_deep", "nul_character")
 
 
-def to_dead_letters(code_version: str, contract_version: str) -> Callable[[DataFrame], DataFrame]:
+def to_dead_letters(
+    code_version: str, contract_versions: Mapping[str, str]
+) -> Callable[[DataFrame], DataFrame]:
     """One dead letter per rejected record, with all its reasons and its original bytes.
 
+    `contract_versions` are by stream.
     `dead_letter_id` = sha-256(stage, topic, partition, offset), the same on every replay of the batch;
     `fingerprint` groups equal ones: the same reasons and the same bytes.
     """
 
+    versions = F.create_map(*[F.lit(part) for pair in contract_versions.items() for part in pair])
+    codes = F.transform("reasons", lambda r: r["code"])
+    unread = (F.element_at(codes, 1).isin(*DECODE_CODES)) | (F.element_at("reasons", 1)["field"] == "")
+    stage = F.when(unread, "decode").otherwise("validate")
+    place = F.concat_ws(
+        "/", "stage", "topic", F.col("partition").cast("string"), F.col("offset").cast("string")
+    )
+    is_dead = F.col("outcome") == "dead"
+    columns = [
+        F.sha2(place, 256).alias("dead_letter_id"),
+        *map(F.col, ("fingerprint", "stream", "stage", "tenant_id", "reasons", "payload", "headers")),
+        *[F.col(part).alias(f"source_{part}") for part in ("topic", "partition", "offset")],
+        F.lit(None).cast("string").alias("event_id"),
+        F.col("event_time"),
+        F.col("refined_at").alias("failed_at"),
+        F.lit(code_version).alias("code_version"),
+        F.element_at(versions, F.col("stream")).alias("contract_version"),
+        _header("replay_count").try_cast("int").alias("replay_count"),
+        _header("replay_of").alias("replay_of"),
+        F.lit("new").alias("status"),
+        F.lit(None).cast("array<string>").alias("failed_sinks"),
+    ]
+
     def apply(outcomes: DataFrame) -> DataFrame:
-        dead = outcomes.where(F.col("outcome") == "dead")
-        codes = F.transform("reasons", lambda r: r["code"])
-        unread = (F.element_at(codes, 1).isin(*DECODE_CODES)) | (F.element_at("reasons", 1)["field"] == "")
-        stage = F.when(unread, "decode").otherwise("validate")
-        place = F.concat_ws(
-            "/", "stage", "topic", F.col("partition").cast("string"), F.col("offset").cast("string")
-        )
-        return dead.withColumn("stage", stage).select(
-            F.sha2(place, 256).alias("dead_letter_id"),
-            "fingerprint",
-            "stream",
-            "stage",
-            "tenant_id",
-            "reasons",
-            "payload",
-            "headers",
-            F.col("topic").alias("source_topic"),
-            F.col("partition").alias("source_partition"),
-            F.col("offset").alias("source_offset"),
-            F.lit(None).cast("string").alias("event_id"),
-            "event_time",
-            F.col("refined_at").alias("failed_at"),
-            F.lit(code_version).alias("code_version"),
-            F.lit(contract_version).alias("contract_version"),
-            _header("replay_count").try_cast("int").alias("replay_count"),
-            _header("replay_of").alias("replay_of"),
-            F.lit("new").alias("status"),
-            F.lit(None).cast("array<string>").alias("failed_sinks"),
-        )
+        return outcomes.where(is_dead).withColumn("stage", stage).select(*columns)
 
     return apply
 

@@ -1,45 +1,13 @@
 """Facts that only libraries know: E.164 phone numbers, device, browser and system, country and city.
 
-One Arrow UDF, because phonenumbers, ua-parser and MaxMind have no form in Spark SQL; each distinct value of a
-batch is looked up once per Python worker.
+Values repeat: each distinct one is looked up once per Python worker, as long as it is remembered.
 """
 
 import ipaddress
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import pandas as pd
-from pyspark.sql import Column
-from pyspark.sql import functions as F
-
-FACTS = "phone STRING, ip STRING, country STRING, city STRING, device STRING, browser STRING, os STRING"
 _REMEMBERED = 50_000
-
-
-def enrichment(geo_database: str | None) -> Callable[[Column, Column, Column], Column]:
-    """A function (phone, ip_address, user_agent) → struct of facts; null for what is not understood."""
-
-    @F.pandas_udf(FACTS)  # type: ignore[attr-defined, untyped-decorator]  # exported, not declared
-    def facts(phone: pd.Series, ip_address: pd.Series, user_agent: pd.Series) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "phone": phone.map(e164, na_action="ignore"),
-                "ip": ip_address.map(valid_ip, na_action="ignore"),
-                **_split(ip_address, lambda ip: place_of(geo_database, ip), ("country", "city")),
-                **_split(user_agent, agent_of, ("device", "browser", "os")),
-            }
-        )
-
-    return facts  # type: ignore[no-any-return]  # as above
-
-
-def _split(
-    values: pd.Series, look_up: Callable[[str], tuple[Any, ...]], names: tuple[str, ...]
-) -> dict[str, list[Any]]:
-    nothing = (None,) * len(names)
-    found = [look_up(value) if isinstance(value, str) else nothing for value in values]
-    return {name: [row[i] for row in found] for i, name in enumerate(names)}
 
 
 @lru_cache(maxsize=_REMEMBERED)

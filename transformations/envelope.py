@@ -1,90 +1,158 @@
-"""bronze bytes → a parsed document, or the one reason why there is none.
+"""bronze bytes → a JSON document, or the one reason why there is none.
 
-The document is parsed twice, by built-ins that stay in the JVM: to VARIANT, which is strict and keeps each
-value's own type, so that 5 is never mistaken for "5"; and later by from_json, which is the quick way to many
-fields. Whatever is rare is looked for behind a cheap test that most documents pass.
+The usual record is read once, by a strict parser in C that keeps decimals exact. Only what that parser
+refuses, or a cheap test finds suspicious, gets the second look that says what exactly is wrong.
 """
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+import json
+import math
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+import msgspec
 
 from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES
 
-ROOT = "$.z"
-_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LARGEST_DOUBLE = Decimal(float.fromhex("0x1.fffffffffffffp+1023"))
+_DIGITS = b"0123456789"
+_LONGEST_NUMBER = 309  # decimal digits of the largest double
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
 
 
-def parse_json(bronze: DataFrame) -> DataFrame:
-    """Add `text`, `doc` (VARIANT, the document at $.z) and `fault` (reason code or null).
+class Document(NamedTuple):
+    """`fault` is a reason code or None. With a fault, `value` is what could be read all the same, or None."""
 
-    `text` and `doc` are null when the bytes are too many, not UTF-8 or not JSON. The parser stops behind the
-    first value: wrapped as {"z": document, "a": 0}, a document with anything behind it is malformed or loses
-    its "a".
+    value: Any
+    fault: str | None
+
+
+def read_document(raw: bytes | None) -> Document:
+    """A JSON object of at most 1 MiB and 32 levels, UTF-8, free of NUL, of half surrogate pairs and of
+    numbers beyond a double; of a repeated key the last one wins. Of several faults the first is told:
+    empty, too_large, invalid_utf8, too_deep, malformed_json, type_mismatch (no object), nul_character,
+    invalid_utf8 (half a pair), type_mismatch (a number).
     """
-    size = F.coalesce(F.octet_length("value"), F.lit(0))
-    text = F.col("value").cast("string")
-    readable = (size > 0) & (size <= ROW_LIMIT_BYTES) & F.is_valid_utf8(text)
-    wrapped = F.concat(F.lit('{"z":'), F.col("text"), F.lit(',"a":0}'))
-    return (
-        bronze.withColumn("text", F.when(readable, text))
-        .withColumn("doc", F.try_parse_json(wrapped))
-        .withColumn("fault", _fault(size, F.col("text"), F.col("doc")))
-    )
+    if not raw:
+        return Document(None, "empty")
+    if len(raw) > ROW_LIMIT_BYTES:
+        return Document(_whatever_can_be_read(raw), "too_large")
+    try:
+        value = _DECODER.decode(raw)
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+        return _second_look(raw)
+    if suspicious(raw):
+        return _second_look(raw, value)
+    return Document(value, None if type(value) is dict else "type_mismatch")
 
 
-def _fault(size: Column, text: Column, doc: Column) -> Column:
-    # What stands behind the document may fit into the wrapper as more keys: then the list is longer than one.
-    alone = F.json_array_length(F.concat(F.lit("["), text, F.lit("]"))) == 1
-    closed = F.try_variant_get(doc, "$.a", "variant").isNotNull()
-    whole = closed & F.coalesce(alone, F.lit(False))
-    return (
-        F.when(size == 0, "empty")
-        .when(size > ROW_LIMIT_BYTES, "too_large")
-        .when(text.isNull(), "invalid_utf8")
-        .when(deeper_than(text, MAX_DEPTH), "too_deep")
-        .when(~whole & text.rlike(r"^\s*$"), "empty")
-        .when(~whole, "malformed_json")
-        .when(~text.rlike(r"^\s*\{"), "type_mismatch")
-        .when(F.contains(text, F.lit("\\u")) & has_nul(text), "nul_character")
-        .when(F.contains(text, F.lit("\\u")) & has_lone_surrogate(text), "invalid_utf8")
-        .when(has_overflow(text), "type_mismatch")
-    )
+def suspicious(raw: bytes) -> bool:
+    """Whether text that the quick parser takes may still hold a fault: it gets the second look."""
+    deep = raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+    long_number = len(raw) - len(raw.translate(None, _DIGITS)) >= _LONGEST_NUMBER
+    return deep or long_number or b"\\u0000" in raw
 
 
-def without_strings(text: Column) -> Column:
-    """JSON text with the content of its strings taken out. Two passes, no backtracking: safe on any input."""
-    return F.regexp_replace(F.regexp_replace(text, r"(?s)\\.", ""), '"[^"]*+"', '""')
+def _second_look(raw: bytes, value: Any = None) -> Document:
+    """The same for any text, slowly; `value` is what the quick parser has read, if it could."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return Document(_whatever_can_be_read(raw), "invalid_utf8")
+    if deeper_than(raw, MAX_DEPTH):
+        return Document(_whatever_can_be_read(raw), "too_deep")
+    if not raw.strip():
+        return Document(None, "empty")
+    try:
+        parsed = json.loads(
+            text, parse_constant=_refuse_constant, parse_int=_integer, parse_float=_decimal_or_infinite
+        )
+    except ValueError:
+        return Document(None, "malformed_json")
+    return Document(parsed if value is None else value, _fault_inside(parsed))
 
 
-def deeper_than(text: Column, depth: int) -> Column:
-    """True when arrays and objects nest more than `depth` levels; a look only where enough open."""
-    shape = F.regexp_replace(without_strings(text), r"[^\[\]{}]++", "")
-    # A loop inside one expression: 32 nested calls would outgrow what the JVM compiles.
-    peeled = F.aggregate(
-        F.sequence(F.lit(1), F.lit(depth)), shape, lambda left, _: F.regexp_replace(left, r"\[\]|\{\}", "")
-    )
-    closed = F.replace(F.replace(text, F.lit("["), F.lit("")), F.lit("{"), F.lit(""))
-    opening = F.octet_length(text) - F.octet_length(closed)
-    return F.when(opening <= depth, F.lit(False)).otherwise(F.octet_length(peeled) > 0)
+def _fault_inside(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "type_mismatch"
+    found = _faults_of_leaves(value)
+    order = ("nul_character", "invalid_utf8", "type_mismatch")
+    return next((code for code in order if code in found), None)
 
 
-def has_nul(text: Column) -> Column:
-    """True when a string holds an escaped U+0000, which PostgreSQL cannot store."""
-    return F.contains(_without_escaped_backslashes(text), F.lit("\\u0000"))
+def _faults_of_leaves(root: Any) -> set[str]:
+    found: set[str] = set()
+    stack = [root]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            stack += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            stack += value
+        elif isinstance(value, float) and math.isinf(value):
+            found.add("type_mismatch")
+        elif isinstance(value, str):
+            if "\0" in value:
+                found.add("nul_character")
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                found.add("invalid_utf8")
+    return found
 
 
-def has_lone_surrogate(text: Column) -> Column:
-    """True when an escape names half of a surrogate pair: not a character, and not UTF-8."""
-    return F.regexp_replace(_without_escaped_backslashes(text), _PAIR, "").rlike(r"\\u[dD][89a-fA-F]")
+def deeper_than(raw: bytes, depth: int) -> bool:
+    """Whether arrays and objects nest more than `depth` levels, whatever else is wrong with the text."""
+    level = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", raw)):
+        level += 1 if bracket in b"[{" else -1
+        if level > depth:
+            return True
+    return False
 
 
-def has_overflow(text: Column) -> Column:
-    """True when a number is too large for a double, such as 1e400."""
-    number = r"-?[0-9]+(?:\.[0-9]+)?[eE]\+?[0-9]{3,}|[0-9]{309,}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-    found = F.regexp_extract_all(without_strings(text), F.lit(f"({number})"))
-    infinite = F.exists(found, lambda n: F.abs(n.try_cast("double")) == F.lit(float("inf")))
-    return F.when(~text.rlike(r"[0-9][eE]\+?[0-9]{3}|[0-9]{309}"), F.lit(False)).otherwise(infinite)
+def to_json(value: Any) -> str:
+    """Compact JSON text in which numbers keep every digit."""
+    return _ENCODER.encode(value).decode()
 
 
-def _without_escaped_backslashes(text: Column) -> Column:
-    return F.replace(text, F.lit("\\\\"), F.lit(""))
+def float_as_decimal(text: str) -> Decimal:
+    """A JSON number with every digit. OverflowError for one beyond a double."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent of twenty digits
+        mantissa, _, exponent = text.lower().partition("e")
+        if exponent.startswith("-") or not mantissa.strip("-0."):
+            return Decimal(0)
+        raise OverflowError from None
+    if abs(number) > _LARGEST_DOUBLE:
+        raise OverflowError
+    return number
+
+
+def _decimal_or_infinite(text: str) -> Decimal | float:
+    try:
+        return float_as_decimal(text)
+    except OverflowError:
+        return math.inf
+
+
+def _integer(digits: str) -> float | int:
+    """Beyond 309 digits infinite: Python refuses to convert what is much longer."""
+    number = int(digits) if len(digits) <= _LONGEST_NUMBER + 1 else math.inf
+    return math.copysign(math.inf, number) if abs(number) > _LARGEST_DOUBLE else number
+
+
+def _refuse_constant(_name: str) -> float:
+    raise ValueError
+
+
+def _whatever_can_be_read(raw: bytes) -> Any:
+    """The document in spite of its fault, so that a refusal of consent in it is honoured; else None."""
+    try:
+        return json.loads(raw.decode("utf-8", "replace"), strict=False, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return None
+
+
+_DECODER = msgspec.json.Decoder(float_hook=float_as_decimal)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")

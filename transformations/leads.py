@@ -1,4 +1,4 @@
-"""lead.ingest: outcome rows of valid events → silver.leads, in the table's order.
+"""lead.ingest: a valid event → its row of silver.leads.
 
 `id` is made from tenant and idempotency key, so that silver, PostgreSQL and Elasticsearch agree on it;
 `event_id` is the producer's, or the same when there was none. A phone number or address that is not one is
@@ -6,92 +6,74 @@ stored null, the original kept in `extras` under its pointer.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from headwater import identity
+from transformations.enrich import agent_of, e164, place_of, valid_ip
+from transformations.envelope import to_json
+from transformations.values import campaign
+from transformations.verdict import Normalise
 
-from transformations.columns import event_uuid, utm_parameter
-from transformations.enrich import enrichment
-
-UTM = ("source", "medium", "campaign", "content", "term")
-
-
-def normalise_leads(geo_database: str | None) -> Callable[[DataFrame], DataFrame]:
-    """Outcome rows with outcome silver → rows of silver.leads. Null rule: what was not said stays null."""
-    look_up = enrichment(geo_database)
-
-    facts = look_up(_field("/payload/phone"), _field("/context/ip_address"), _field("/context/user_agent"))
-    # Made once: some hundred calls into the JVM, which every small batch would feel.
-    columns = [*_identity(), *_person(), *_campaign(), *_lineage()]
-
-    def apply(outcomes: DataFrame) -> DataFrame:
-        return outcomes.where(F.col("outcome") == "silver").withColumn("facts", facts).select(*columns)
-
-    return apply
+# column of silver, pointer in the body, name in an address
+_UTM = tuple(
+    (f"utm_{name}", f"/context/utm/{name}", name)
+    for name in ("source", "medium", "campaign", "content", "term")
+)
+_NOTHING = (None, None, None)
 
 
-def _field(pointer: str) -> Column:
-    return F.col("event").getField(pointer)
+def normalise_leads(geo_database: str | None) -> Normalise:
+    """A function (values, unknown fields, tenant) → columns of silver.leads before its lineage, and `extras`.
+
+    Null rule: what was not said stays null.
+    """
+
+    def normalise(values: dict[str, Any], extras: dict[str, Any], tenant_id: str) -> dict[str, Any]:
+        said: Callable[[str], Any] = values.get
+        key = said("/idempotency_key")
+        made = identity.event_id(tenant_id, key)
+        phone, address, agent = (
+            said("/payload/phone"),
+            said("/context/ip_address"),
+            said("/context/user_agent"),
+        )
+        number, ip = phone and e164(phone), address and valid_ip(address)
+        country, city = place_of(geo_database, ip) if ip and geo_database else (None, None)
+        device, browser, system = agent_of(agent) if agent else _NOTHING
+        unread = {"/payload/phone": phone, "/context/ip_address": address}
+        understood = {"/payload/phone": number, "/context/ip_address": ip}
+        lost = {pointer: text for pointer, text in unread.items() if text and not understood[pointer]}
+        every = {**extras, **lost}
+        return {
+            "id": made,
+            "event_id": (said("/event_id") or made).lower(),
+            "idempotency_key": key,
+            "source": said("/source"),
+            "received_at": said("/received_at"),
+            "first_name": said("/payload/first_name"),
+            "last_name": said("/payload/last_name"),
+            "email": said("/payload/email").lower(),
+            "phone": number,
+            "message": said("/payload/message"),
+            "submission_type": said("/payload/submission_type"),
+            "consent": said("/payload/consent"),
+            "ip_address": ip,
+            "user_agent": agent,
+            "geo_country": country,
+            "geo_city": city,
+            "device": device,
+            "browser": browser,
+            "os": system,
+            **_campaign(said),
+            "metadata": said("/metadata"),
+            "extras": to_json(every) if every else None,
+        }
+
+    return normalise
 
 
-def _identity() -> list[Column]:
-    made = event_uuid(F.col("tenant_id"), _field("/idempotency_key"))
-    return [
-        made.alias("id"),
-        F.coalesce(F.lower(_field("/event_id")), made).alias("event_id"),
-        _field("/idempotency_key").alias("idempotency_key"),
-        _field("/source").alias("source"),
-        _field("/received_at").alias("received_at"),
-    ]
-
-
-def _person() -> list[Column]:
-    payload = [_field(f"/payload/{name}").alias(name) for name in ("first_name", "last_name")]
-    rest = [_field(f"/payload/{name}").alias(name) for name in ("message", "submission_type", "consent")]
-    facts = F.col("facts")
-    return [
-        *payload,
-        F.lower(_field("/payload/email")).alias("email"),
-        facts["phone"].alias("phone"),
-        *rest,
-        facts["ip"].alias("ip_address"),
-        _field("/context/user_agent").alias("user_agent"),
-        facts["country"].alias("geo_country"),
-        facts["city"].alias("geo_city"),
-        *[facts[name].alias(name) for name in ("device", "browser", "os")],
-    ]
-
-
-def _campaign() -> list[Column]:
-    page = _field("/context/page_url")
-    utm = [F.coalesce(_field(f"/context/utm/{n}"), utm_parameter(page, n)).alias(f"utm_{n}") for n in UTM]
-    return [*utm, _field("/metadata").alias("metadata")]
-
-
-def _lineage() -> list[Column]:
-    return [
-        F.col("tenant_id"),
-        F.col("row_version"),
-        F.col("event_time"),
-        F.col("ingested_at"),
-        F.col("refined_at"),
-        F.col("topic").alias("source_topic"),
-        F.col("partition").alias("source_partition"),
-        F.col("offset").alias("source_offset"),
-        _extras().alias("extras"),
-    ]
-
-
-def _extras() -> Column:
-    """Unknown fields and the values that were stored null, as one JSON object; null when there is nothing."""
-    unread = {"/payload/phone": F.col("facts")["phone"], "/context/ip_address": F.col("facts")["ip"]}
-    lost = F.create_map(
-        *[part for p, fact in unread.items() for part in (F.lit(p), F.when(fact.isNull(), _field(p)))]
-    )
-    kept = F.map_filter(lost, lambda _, value: value.isNotNull())
-    both = F.map_concat(_variants(F.coalesce("extras", F.lit("{}"))), _variants(F.to_json(kept)))
-    return F.when(F.size(kept) == 0, F.col("extras")).otherwise(F.to_json(both))
-
-
-def _variants(text: Column) -> Column:
-    return F.from_json(text, "map<string,variant>")
+def _campaign(said: Callable[[str], Any]) -> dict[str, str | None]:
+    """The utm columns: from the body, gaps filled from the page's address."""
+    page = said("/context/page_url")
+    tagged = campaign(page) if page and "utm_" in page else {}
+    return {column: said(pointer) or tagged.get(name) for column, pointer, name in _UTM}

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-from pyspark.sql import DataFrame
-
 from transformations.leads import normalise_leads
+from transformations.verdict import Normalise
 
-# stream → (path of the MaxMind file or None) → outcome rows → silver rows
-NORMALISE: dict[str, Callable[[str | None], Callable[[DataFrame], DataFrame]]] = {
+# stream → (path of the MaxMind file or None) → (event, tenant) → columns of its silver table
+NORMALISE: dict[str, Callable[[str | None], Normalise]] = {
     "lead.ingest": normalise_leads,
 }

@@ -1,21 +1,20 @@
-"""A parsed document → typed fields, and every reason why it is not what its contract says."""
+"""A document → the contract's values, and every reason why it is not what its contract says."""
 
 import re
+import sys
 from collections.abc import Callable
-from functools import reduce
+from decimal import Decimal
+from functools import cache
+from typing import Any
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from schemas.contract import Contract, Field
+from transformations.envelope import to_json
+from transformations.values import clean_text, instant
 
-from schemas.contract import Contract, Field, walk
-from transformations.columns import clean_text, instant
-from transformations.envelope import ROOT
-
-EARLIEST = "2000-01-01 00:00:00"
-LATEST_AFTER_ARRIVAL = "INTERVAL 1 DAY"
-REASON = "STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>"
-_NAME = r'"\s*+:'
-_UUID = r"^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+EARLIEST_US = 946_684_800_000_000  # 2000-01-01T00:00:00Z
+LATEST_AFTER_ARRIVAL_US = 86_400_000_000
+UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_LARGEST_INTEGER = (1 << 63) - 1
 _SENTENCES = {
     "empty": "the record has no value",
     "too_large": "the record is larger than 1 MiB",
@@ -31,231 +30,186 @@ _SENTENCES = {
     "rule:pattern": "the value does not have the form that the contract asks for",
     "rule:format": "the value does not have the format that the contract asks for",
 }
+Reason = tuple[str, str]  # code, JSON Pointer of the field
+# Takes a field's value, which is not null, into the event.
+Take = Callable[[Any, "Event"], None]
+_Step = tuple[str, Take, Reason | None]  # name, what to do with a value, what to say without one
 
 
-def reason(code: str, field: str = "") -> Column:
-    """One reason: code, rule when it is one, the field's JSON Pointer, a sentence without any value."""
+@cache
+def told(reason: Reason) -> dict[str, str | None]:
+    """A reason as a dead letter holds it: code, rule when it is one, field, a sentence without any value."""
+    code, field = reason
     rule = code.removeprefix("rule:") if code.startswith("rule:") else None
-    values = {"code": code, "rule": rule, "field": field, "message": _SENTENCES[code]}
-    return F.struct(*[F.lit(v).cast("string").alias(k) for k, v in values.items()])
+    return {"code": code, "rule": rule, "field": field, "message": _SENTENCES[code]}
 
 
-def fault_reason(fault: Column) -> Column:
-    """The reason of a document that could not be read, from its code; null for null."""
-    known = (
-        "empty",
-        "too_large",
-        "invalid_utf8",
-        "malformed_json",
-        "too_deep",
-        "nul_character",
-        "type_mismatch",
-    )
-    return F.coalesce(*[F.when(fault == code, reason(code)) for code in known])
+def in_time(event_us: int, arrived_us: int) -> bool:
+    """Whether an event time is from 2000 on, and no more than a day after arrival."""
+    return EARLIEST_US <= event_us <= arrived_us + LATEST_AFTER_ARRIVAL_US
 
 
-def read_fields(contract: Contract) -> Callable[[DataFrame], DataFrame]:
-    """Add one typed, cleaned column per leaf, named by its pointer, and `extras`.
+class Event:
+    """What a document says: values by JSON Pointer (absent or unfit ones are not there), the fields that the
+    contract does not name, by pointer, and the reasons against it, in the contract's order."""
 
-    A leaf of another type than the contract says is null, with the found type in `kind<pointer>`, which is
-    null where the type fits. Objects without named children are JSON text. `extras` is JSON text of the
-    fields that the contract does not name, by JSON Pointer; null when there are none.
+    __slots__ = ("arrived_us", "extras", "reasons", "values")
+
+    def __init__(self, arrived_us: int) -> None:
+        self.arrived_us = arrived_us
+        self.values: dict[str, Any] = {}
+        self.extras: dict[str, Any] = {}
+        self.reasons: list[Reason] = []
+
+
+def reader(contract: Contract) -> Callable[[dict[str, Any], int], Event]:
+    """A function (document, arrival in µs) → Event.
+
+    Strings are cleaned; timestamps are microseconds since 1970; numbers are Decimal; objects that name no
+    children are JSON text. A field whose parent is missing or of another type is not reported too.
     """
-    every = walk(contract.fields)
-    objects = [field for field in every if field.children]
+    visit = _visitor(contract, contract.fields, "")
 
-    def apply(parsed: DataFrame) -> DataFrame:
-        good = F.col("fault").isNull()
-        event = F.from_json(F.when(good, F.col("text")), f"STRUCT<{_json_ddl(contract.fields)}>")
-        kinds = F.struct(*[_kind(f).alias(f.pointer) for f in every])
-        suspect = good & F.col("text").rlike(_misfit(every))
-        values = {f.pointer: _value(contract, f) for f in contract.leaves}
-        return (
-            parsed.withColumns({"event": event, "kinds": F.when(suspect, kinds)})
-            .withColumns({f"raw{f.pointer}": _raw(f) for f in every})
-            .withColumns({**values, "extras": F.when(good, _extras(contract, objects))})
-        )
+    def read(document: dict[str, Any], arrived_us: int) -> Event:
+        event = Event(arrived_us)
+        visit(document, event)
+        return event
 
-    return apply
+    return read
 
 
-def _json_ddl(fields: tuple[Field, ...]) -> str:
-    """The Spark schema that from_json reads: values as text, judged later; booleans, numbers as such."""
-    types = {"boolean": "BOOLEAN", "integer": "BIGINT", "number": "DECIMAL(38,9)"}
-    parts = []
-    for field in fields:
-        kind = f"STRUCT<{_json_ddl(field.children)}>" if field.children else types.get(field.kind, "STRING")
-        parts.append(f"`{field.name}`: {kind}")
-    return ", ".join(parts)
+# The contract is compiled into closures once: each field costs a call and a few local names a record.
 
 
-def _misfit(fields: tuple[Field, ...]) -> str:
-    """A regex that finds, in a document, a known name before a value that is not of its type, or an escaped
-    name.
+def _visitor(contract: Contract, fields: tuple[Field, ...], prefix: str) -> Take:
+    steps = tuple(_step(contract, field) for field in fields)
+    names = frozenset(field.name for field in fields)
 
-    It may find too much (the name stands in an unknown object too), never too little: the exact look comes
-    behind.
-    """
-    begins = {
-        "string": '"n',
-        "timestamp": '"n',
-        "boolean": "tfn",
-        "integer": r"0-9\-n",
-        "number": r"0-9\-n",
-        "object": r"\{n",
-    }
-    kinds = sorted({begins[field.kind] for field in fields})
-    names = {
-        kind: "|".join(sorted({re.escape(f.name) for f in fields if begins[f.kind] == kind}))
-        for kind in kinds
-    }
-    wrong = [rf"(?:{names[kind]})\"\s*+:\s*+[^{kind}\s]" for kind in kinds]
-    whole_numbers = "|".join(sorted({re.escape(f.name) for f in fields if f.kind in ("integer", "number")}))
-    if whole_numbers:
-        wrong.append(rf"(?:{whole_numbers})\"\s*+:\s*+-?[0-9]*+[.eE]")
-    return rf'"(?:{"|".join(wrong)})|\\u00[2-7]'
+    def visit(holder: dict[str, Any], event: Event) -> None:
+        for name, take, missing in steps:
+            value = holder.get(name)
+            if value is not None:
+                take(value, event)
+            elif missing:
+                event.reasons.append(missing)
+        if not names.issuperset(holder):
+            for name in holder.keys() - names:
+                step = name.replace("~", "~0").replace("/", "~1")  # RFC 6901 §3
+                event.extras[f"{prefix}/{step}"] = holder[name]
+
+    return visit
 
 
-def _raw(field: Field) -> Column:
-    """The field as from_json read it."""
-    return reduce(lambda at, key: at.getField(key), field.path, F.col("event"))
-
-
-def _place(field: Field) -> str:
-    return ROOT + "".join(f"['{key}']" for key in field.path)
-
-
-def _kind(field: Field) -> Column:
-    """The found type where it does not fit: OBJECT<…>, STRING, …; null where it fits or nothing is there."""
-    found = F.nullif(F.schema_of_variant(F.try_variant_get("doc", _place(field), "variant")), F.lit("VOID"))
-    return F.when(~_fits(field, found), found)
-
-
-def _fits(field: Field, kind: Column) -> Column:
-    wanted = {"string": "STRING", "timestamp": "STRING", "boolean": "BOOLEAN", "integer": "BIGINT"}
-    if field.kind == "number":
-        return (kind == "BIGINT") | kind.startswith("DECIMAL")
-    if field.kind == "object":
-        return kind.startswith("OBJECT<")
-    return kind == wanted[field.kind]
-
-
-def _value(contract: Contract, field: Field) -> Column:
-    raw = F.col(f"`raw{field.pointer}`")
-    if field.pointer == contract.tenant_field:
-        # Even a rejected row is filed under its tenant: never under a number's text.
-        raw = F.when(_misfits(field).isNull(), raw)
-    if field.kind == "string":
-        return clean_text(raw)
-    if field.kind == "object":
-        # From the VARIANT, which keeps decimals exact; from_json passes numbers through a double.
-        return F.when(raw.isNotNull(), F.to_json(F.try_variant_get("doc", _place(field), "variant")))
-    return instant(raw) if field.kind == "timestamp" else raw
-
-
-def _misfits(field: Field) -> Column:
-    """The found type of a field that is not of the contract's type; null when it fits or nothing is there."""
-    return F.col("kinds").getField(field.pointer)
-
-
-def _extras(contract: Contract, objects: list[Field]) -> Column:
-    levels = [((), contract.fields), *((f.path, f.children) for f in objects)]
-    unknown = [_unknown(path, [f.name for f in fields]) for path, fields in levels]
-    exact = F.nullif(F.to_json(F.map_concat(*unknown)), F.lit("{}"))
-    return F.when(_may_have_others(contract), exact)
-
-
-def _may_have_others(contract: Contract) -> Column:
-    """False only when the document has as many names as known fields were found: then there is no other."""
-    found = [F.col(f"`raw{f.pointer}`").isNotNull().cast("int") for f in walk(contract.fields)]
-    free = [F.col(f"`raw{f.pointer}`") for f in contract.leaves if f.kind == "object"]
-    inside = [F.coalesce(F.regexp_count(text, F.lit(_NAME)), F.lit(0)) for text in free]
-    known = reduce(lambda a, b: a + b, [*found, *inside])
-    return (F.regexp_count("text", F.lit(_NAME)) != known) | F.contains("text", F.lit("\\u00"))
-
-
-def _unknown(path: tuple[str, ...], names: list[str]) -> Column:
-    place = ROOT + "".join(f"['{key}']" for key in path)
-    left = F.map_filter(
-        F.try_variant_get("doc", place, "map<string,variant>"), lambda key, _: ~key.isin(names)
-    )
-    prefix = "".join(f"/{key}" for key in path) + "/"
-    named = F.transform_keys(left, lambda key, _: F.concat(F.lit(prefix), _escaped(key)))
-    return F.coalesce(named, _nothing())
-
-
-def _escaped(key: Column) -> Column:
-    """A key as a step of a JSON Pointer (RFC 6901 §3)."""
-    return F.replace(F.replace(key, F.lit("~"), F.lit("~0")), F.lit("/"), F.lit("~1"))
-
-
-def _nothing() -> Column:
-    return F.map_from_arrays(F.array().cast("array<string>"), F.array().cast("array<variant>"))
-
-
-def find_reasons(contract: Contract) -> Callable[[DataFrame], DataFrame]:
-    """Add `reasons`: every failed rule in the contract's order, empty when the row is good."""
-
-    def apply(fields: DataFrame) -> DataFrame:
-        checks = [check for field in walk(contract.fields) for check in _checks(contract, field)]
-        failed = reduce(lambda a, b: a | b, [condition for condition, _ in checks])
-        # Numbers first, reasons looked up behind: a struct per check would make the generated code huge.
-        numbers = F.array_compact(F.array(*[F.when(c, F.lit(i)) for i, (c, _) in enumerate(checks, 1)]))
-        known = F.array(*[found for _, found in checks])
-        every = F.transform(numbers, lambda i: F.element_at(known, i))
-        nothing = F.array().cast(f"ARRAY<{REASON}>")
-        fault = F.col("fault")
-        reasons = (
-            F.when(fault.isNotNull(), F.array(fault_reason(fault))).when(failed, every).otherwise(nothing)
-        )
-        return fields.withColumn("reasons", reasons)
-
-    return apply
-
-
-def _checks(contract: Contract, field: Field) -> list[tuple[Column, Column]]:
-    """(condition that is true when a rule fails, its reason) of one field; a condition is never null."""
-    found = [(F.col("kinds").isNotNull() & _misfits(field).isNotNull(), "type_mismatch")]
+def _step(contract: Contract, field: Field) -> _Step:
+    missing = None
     if field.required:
         code = "tenant_missing" if field.pointer == contract.tenant_field else "missing_required"
-        found.append((_absent(field), code))
-    if not field.children:
-        found += [(_fits_so_far(field) & failed, code) for failed, code in _value_checks(contract, field)]
-    return [(F.coalesce(failed, F.lit(False)), reason(code, field.pointer)) for failed, code in found]
+        missing = (code, field.pointer)
+    return field.name, _taker(contract, field, missing), missing
 
 
-def _fits_so_far(field: Field) -> Column:
-    return F.col("kinds").isNull() | _misfits(field).isNull()
-
-
-def _value_checks(contract: Contract, field: Field) -> list[tuple[Column, str]]:
-    value, raw = F.col(f"`{field.pointer}`"), F.col(f"`raw{field.pointer}`")
-    found: list[tuple[Column, str]] = []
+def _taker(contract: Contract, field: Field, missing: Reason | None) -> Take:
+    if field.children:
+        return _of_type(dict, field.pointer, _visitor(contract, field.children, field.pointer))
+    if field.kind == "string":
+        return _text(field, missing)
     if field.kind == "timestamp":
-        found.append((value.isNull() & ~_blank(raw), "type_mismatch"))
-    if field.max_length:
-        found.append((F.char_length(value) > field.max_length, "rule:max_length"))
-    if field.pattern:
-        found.append((~value.rlike(field.pattern), "rule:pattern"))
+        return _moment(field.pointer, missing, field.pointer == contract.event_time_field)
+    return _KINDS[field.kind](field.pointer)
+
+
+def _of_type(kind: type, pointer: str, take: Take) -> Take:
+    mismatch = ("type_mismatch", pointer)
+
+    def checked(value: Any, event: Event) -> None:
+        if type(value) is kind:
+            take(value, event)
+        else:
+            event.reasons.append(mismatch)
+
+    return checked
+
+
+def _text(field: Field, missing: Reason | None) -> Take:
+    pointer, longest = field.pointer, field.max_length or sys.maxsize
+    mismatch, too_long = ("type_mismatch", pointer), ("rule:max_length", pointer)
+    form = re.compile(field.pattern).search if field.pattern else None
+    formless = ("rule:pattern", pointer)
     if field.format == "uuid":
-        found.append((~value.rlike(_UUID), "rule:format"))
-    if field.pointer == contract.event_time_field:
-        latest = F.col("ingested_at") + F.expr(LATEST_AFTER_ARRIVAL)
-        outside = (value < F.lit(EARLIEST).cast("timestamp")) | (value > latest)
-        found.append((outside, "event_time_out_of_range"))
-    return found
+        form, formless = UUID.fullmatch, ("rule:format", pointer)
+
+    def take(value: Any, event: Event) -> None:
+        if type(value) is not str:
+            event.reasons.append(mismatch)
+            return
+        text = clean_text(value)
+        if text is None:
+            if missing:
+                event.reasons.append(missing)
+            return
+        event.values[pointer] = text
+        if len(text) > longest:
+            event.reasons.append(too_long)
+        if form and not form(text):
+            event.reasons.append(formless)
+
+    return take
 
 
-def _absent(field: Field) -> Column:
-    """Nothing was there, or only white space; not when its parent is missing itself or of a wrong type."""
-    raw = F.col(f"`raw{field.pointer}`")
-    if field.kind == "timestamp":
-        absent = _blank(raw)
-    else:
-        absent = (raw if field.children else F.col(f"`{field.pointer}`")).isNull()
-    parent = "".join(f"/{key}" for key in field.path[:-1])
-    return absent & _fits_so_far(field) & (F.col(f"`raw{parent}`").isNotNull() if parent else F.lit(True))
+def _moment(pointer: str, missing: Reason | None, is_event_time: bool) -> Take:
+    mismatch, outside = ("type_mismatch", pointer), ("event_time_out_of_range", pointer)
+
+    def take(value: Any, event: Event) -> None:
+        since = instant(value) if type(value) is str else None
+        if since is not None:
+            event.values[pointer] = since
+            if is_event_time and not in_time(since, event.arrived_us):
+                event.reasons.append(outside)
+        elif type(value) is not str or clean_text(value):
+            event.reasons.append(mismatch)
+        elif missing:
+            event.reasons.append(missing)
+
+    return take
 
 
-def _blank(text: Column) -> Column:
-    return text.isNull() | text.rlike(r"^\s*$")
+def _kept(kind: type, made: Callable[[Any], Any]) -> Callable[[str], Take]:
+    def taker(pointer: str) -> Take:
+        def take(value: Any, event: Event) -> None:
+            event.values[pointer] = made(value)
+
+        return _of_type(kind, pointer, take)
+
+    return taker
+
+
+def _integer(pointer: str) -> Take:
+    mismatch = ("type_mismatch", pointer)
+
+    def take(value: Any, event: Event) -> None:
+        if type(value) is int and abs(value) <= _LARGEST_INTEGER:
+            event.values[pointer] = value
+        else:
+            event.reasons.append(mismatch)
+
+    return take
+
+
+def _number(pointer: str) -> Take:
+    mismatch = ("type_mismatch", pointer)
+
+    def take(value: Any, event: Event) -> None:
+        if type(value) is int or type(value) is Decimal:
+            event.values[pointer] = Decimal(value)
+        else:
+            event.reasons.append(mismatch)
+
+    return take
+
+
+_KINDS: dict[str, Callable[[str], Take]] = {
+    "boolean": _kept(bool, bool),
+    "integer": _integer,
+    "number": _number,
+    "object": _kept(dict, to_json),
+}

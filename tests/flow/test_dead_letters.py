@@ -34,9 +34,8 @@ HEADERS: dict[int, Headers] = {
 def letters(spark: SparkSession) -> DataFrame:
     """The dead letters of all values, and of one more for each strange header."""
     strange = [b"x" for offset in HEADERS if offset >= len(VALUES)]
-    rows = bronze(spark, [*VALUES, *strange], HEADERS).transform(classify(LEAD))
-    rows = rows.withColumn("refined_at", F.lit(REFINED))
-    return rows.transform(to_dead_letters("0.1.0", LEAD.version))
+    rows = bronze(spark, [*VALUES, *strange], HEADERS).withColumn("refined_at", F.lit(REFINED))
+    return rows.transform(classify(LEAD)).transform(to_dead_letters("0.1.0", {LEAD.stream: LEAD.version}))
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from headwater.identity import dedupe_hash, record_hash
 from tests.builders import LEAD
-from transformations.dedupe import first_within, with_dedupe_hash
+from transformations.dedupe import first_within, stamped
 
 Key = tuple[str | None, str | None, str]  # tenant, idempotency key, outcome
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-COLUMNS = """outcome STRING, `/tenant_id` STRING, `/idempotency_key` STRING, event_time TIMESTAMP,
-  topic STRING, partition INT, offset BIGINT"""
+COLUMNS = "outcome STRING, tenant_id STRING, key STRING, event_time TIMESTAMP, dedupe_hash STRING"
 
 
 def records(*rows: tuple[Key, datetime, int]) -> list[tuple[Key, datetime]]:
@@ -39,10 +39,17 @@ BATCHES = [
 
 def with_places(spark: SparkSession, batch: list[tuple[Key, datetime]], first: int) -> DataFrame:
     rows = [
-        (outcome, tenant, key, event_time, "lead.ingest", 0, first + i)
+        (outcome, tenant, key, event_time, identity(tenant, key, outcome, first + i))
         for i, ((tenant, key, outcome), event_time) in enumerate(batch)
     ]
     return spark.createDataFrame(rows, COLUMNS).repartition(4)
+
+
+def identity(tenant: str | None, key: str | None, outcome: str, offset: int) -> str:
+    """As classify makes it: of the event where it is valid, else of the record's place."""
+    if outcome == "silver" and tenant and key:
+        return dedupe_hash(LEAD.stream, tenant, [key])
+    return record_hash("lead.ingest", 0, offset)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,7 @@ def kept(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> list[
         first += len(batch)
         run(spark, folder, number)
         rows = spark.read.parquet(f"{folder}/out{number}").collect()
-        found.append(Counter((row["/tenant_id"], row["/idempotency_key"], row["outcome"]) for row in rows))
+        found.append(Counter((row["tenant_id"], row["key"], row["outcome"]) for row in rows))
     return found
 
 
@@ -68,7 +75,7 @@ def run(spark: SparkSession, folder: Path, number: int) -> None:
     stream = (
         spark.readStream.format("delta")
         .load(f"{folder}/rows")
-        .transform(with_dedupe_hash(LEAD))
+        .transform(stamped)
         .transform(first_within(LEAD.dedupe_window))
     )
     writer = stream.writeStream.option("checkpointLocation", f"{folder}/checkpoint").foreachBatch(write)

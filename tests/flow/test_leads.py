@@ -12,8 +12,7 @@ from pyspark.sql import functions as F
 from headwater import identity
 from schemas.tables import LEADS
 from tests.builders import ARRIVED, GONE, LEAD, REFINED, bronze, event, lead
-from transformations.classify import classify
-from transformations.leads import normalise_leads
+from transformations.classify import classify, silver_rows
 
 Row = dict[str, Any]
 PAGE = "https://example.com/p?utm_source=a%20b&utm_medium=%C3%A9&x=1&utm_campaign=&utm_term=%zz#utm_content=c"
@@ -146,12 +145,8 @@ FIRST_OFFSET = (1 << 20) - 3  # so that offsets cross the 20 bits that row_versi
 @pytest.fixture(scope="module")
 def silver(spark: SparkSession) -> DataFrame:
     """The rows of silver.leads that all values become."""
-    rows = (
-        bronze(spark, VALUES, first_offset=FIRST_OFFSET)
-        .transform(classify(LEAD))
-        .withColumn("refined_at", F.lit(REFINED))
-    )
-    return rows.transform(normalise_leads(None))
+    rows = bronze(spark, VALUES, first_offset=FIRST_OFFSET).withColumn("refined_at", F.lit(REFINED))
+    return rows.transform(classify(LEAD)).transform(silver_rows(LEAD))
 
 
 @pytest.fixture(scope="module")

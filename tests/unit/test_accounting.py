@@ -13,23 +13,35 @@ from headwater.settings import Settings
 from jobs.accounting import Balance, Group, check_balance, check_breaker, ledger_entries
 from jobs.queries import Context
 
-RANGES: Ranges = {"lead.ingest-0": Range(0, 99, 100)}
+LEADS, VISITS = "lead.ingest", "visit.track"
+TOPICS = {LEADS: "leads.in", VISITS: "visits.in"}
+RANGES: Ranges = {"leads.in-0": Range(0, 99, 100)}
+BOTH: Ranges = {**RANGES, "leads.in-1": Range(3, 5, 3), "visits.in-0": Range(7, 8, 2)}
 Outcomes = dict[str, int]
 
 
 def group(tenant: str | None, outcome: str, rows: int, **more: Any) -> Group:
-    made = Group(tenant, outcome, accounted=False, written=False, reason=None, rows=rows)
+    made = Group(LEADS, tenant, outcome, accounted=False, written=False, reason=None, rows=rows)
     return replace(made, **more)
 
 
-def balance(groups: list[Group], total: int, duplicates: int = 0, late: int = 0, **observed: Any) -> Balance:
+def balance(
+    groups: list[Group], total: int, duplicates: int = 0, late: int = 0, accounted: int = 0, **observed: Any
+) -> Balance:
+    """A batch of leads alone, `accounted` of them by an earlier checkpoint."""
     numbers = BatchNumbers({"total": total, **observed}, duplicates, late)
-    return Balance(tuple(groups), numbers, RANGES)
+    return Balance(tuple(groups), numbers, RANGES, {LEADS: total - accounted}, TOPICS)
 
 
-def tenants(**counts: int) -> list[dict[str, Any]]:
+def of_both(groups: list[Group], leads: int, visits: int, ranges: Ranges, **observed: Any) -> Balance:
+    """A batch of leads and visits."""
+    numbers = BatchNumbers({"total": leads + visits, **observed}, duplicates=0, late=0)
+    return Balance(tuple(groups), numbers, ranges, {LEADS: leads, VISITS: visits}, TOPICS)
+
+
+def tenants(stream: str = LEADS, **counts: int) -> list[dict[str, Any]]:
     """As approx_top_k observes them, by stream TAB tenant."""
-    return [{"item": f"lead.ingest\t{name}", "count": count} for name, count in counts.items()]
+    return [{"item": f"{stream}\t{name}", "count": count} for name, count in counts.items()]
 
 
 def outcomes(entry: Entry) -> Outcomes:
@@ -38,7 +50,9 @@ def outcomes(entry: Entry) -> Outcomes:
 
 
 def by_tenant(found: Balance) -> dict[str | None, Outcomes]:
-    return {entry.tenant_id: outcomes(entry) for entry in ledger_entries(found, "lead.ingest")}
+    entries = ledger_entries(found)
+    assert {entry.stream for entry in entries} == {LEADS}
+    return {entry.tenant_id: outcomes(entry) for entry in entries}
 
 
 def context(settings: Settings, accept_batch: int | None = None) -> Context:
@@ -73,7 +87,7 @@ def test_each_tenant_has_its_own_counts_duplicates_among_them() -> None:
 
 
 def test_records_without_a_tenant_are_counted_under_none() -> None:
-    seen = [*tenants(a=1), {"item": "lead.ingest\t", "count": 3}]
+    seen = [*tenants(a=1), {"item": f"{LEADS}\t", "count": 3}]
     found = balance([group("a", "silver", 1), group(None, "dead", 3)], total=4, tenants=seen)
     assert by_tenant(found) == {"a": {"in_rows": 1, "silver": 1}, None: {"in_rows": 3, "dead": 3}}
 
@@ -109,7 +123,7 @@ def test_rows_that_are_in_their_table_already_are_counted_but_not_fresh() -> Non
 
 def test_every_entry_carries_the_batchs_offsets_even_when_nothing_is_counted() -> None:
     found = balance([group("a", "silver", 4, accounted=True)], total=4, accounted=4, tenants=[])
-    entries = ledger_entries(found, "lead.ingest")
+    entries = ledger_entries(found)
     assert entries and all(entry.offsets == RANGES for entry in entries)
     assert [outcomes(entry) for entry in entries] == [{}] * len(entries)
 
@@ -125,7 +139,7 @@ def test_the_breaker_needs_both_a_number_and_a_share(
     if not stops:
         check_breaker(context(settings), "q", 7, balance(groups, total))
         return
-    with pytest.raises(QualityError, match=rf"{dead} of {total} records of batch 7 fail"):
+    with pytest.raises(QualityError, match=rf"{dead} of {total} records of {LEADS} in batch 7 fail"):
         check_breaker(context(settings), "q", 7, balance(groups, total))
 
 
@@ -144,3 +158,67 @@ def test_an_accepted_batch_passes_the_breaker_and_no_other_does(settings: Settin
     check_breaker(context(settings, accept_batch=7), "q", 7, found)
     with pytest.raises(QualityError, match="--accept-batch 8"):
         check_breaker(context(settings, accept_batch=7), "q", 8, found)
+
+
+def test_each_streams_entries_carry_its_own_counts_and_its_own_topics_offsets() -> None:
+    groups = [group("a", "silver", 3), group("a", "dead", 2, stream=VISITS), group("a", "dead", 1)]
+    seen = [*tenants(a=6), *tenants(VISITS, a=2)]
+    entries = ledger_entries(of_both(groups, 6, 2, BOTH, tenants=seen))
+    assert {(e.stream, e.tenant_id): (outcomes(e), list(e.offsets)) for e in entries} == {
+        (LEADS, "a"): ({"in_rows": 6, "silver": 3, "dead": 1, "duplicate": 2}, ["leads.in-0", "leads.in-1"]),
+        (VISITS, "a"): ({"in_rows": 2, "dead": 2}, ["visits.in-0"]),
+    }
+
+
+def test_with_too_many_tenants_the_duplicates_stay_with_their_stream() -> None:
+    groups = [group("a", "silver", 4), group("b", "dead", 1, stream=VISITS)]
+    entries = ledger_entries(of_both(groups, 6, 2, BOTH, tenants=tenants(a=5)))
+    assert {(e.stream, e.tenant_id): outcomes(e) for e in entries} == {
+        (LEADS, "a"): {"in_rows": 4, "silver": 4},
+        (LEADS, None): {"in_rows": 2, "duplicate": 2},
+        (VISITS, "b"): {"in_rows": 1, "dead": 1},
+        (VISITS, None): {"in_rows": 1, "duplicate": 1},
+    }
+
+
+def test_a_stream_that_was_accounted_for_before_still_says_how_far_it_was_read() -> None:
+    groups = [group("a", "silver", 2, stream=VISITS, accounted=True), group("a", "silver", 3)]
+    entries = ledger_entries(of_both(groups, 3, 0, BOTH, tenants=tenants(a=3)))
+    assert {e.stream: (outcomes(e), list(e.offsets)) for e in entries} == {
+        LEADS: ({"in_rows": 3, "silver": 3}, ["leads.in-0", "leads.in-1"]),
+        VISITS: ({}, ["visits.in-0"]),
+    }
+
+
+def test_a_stream_of_which_nothing_was_read_has_no_entry() -> None:
+    entries = ledger_entries(of_both([group("a", "silver", 3)], 3, 0, RANGES, tenants=tenants(a=3)))
+    assert [entry.stream for entry in entries] == [LEADS]
+
+
+def test_the_breaker_of_one_stream_is_not_hidden_by_a_sound_other_one(settings: Settings) -> None:
+    groups = [
+        group("a", "dead", 600, reason="malformed_json"),
+        group("a", "dead", 400, reason="empty"),
+        group("a", "silver", 500),
+        group("a", "dead", 900, stream=VISITS, reason="empty"),
+        group("a", "silver", 99_100, stream=VISITS),
+    ]
+    expected = rf"1000 of 1500 records of {LEADS} in batch 7 fail, 600 of them with malformed_json"
+    with pytest.raises(QualityError, match=expected):
+        check_breaker(context(settings), "q", 7, of_both(groups, 1500, 100_000, BOTH))
+
+
+def test_the_failures_of_two_streams_do_not_add_up_to_a_broken_one(settings: Settings) -> None:
+    groups = [
+        group("a", "dead", 999, reason="empty"),
+        group("a", "dead", 999, stream=VISITS, reason="empty"),
+    ]
+    check_breaker(context(settings), "q", 7, of_both(groups, 999, 999, BOTH))
+
+
+def test_an_accepted_batch_passes_with_every_stream_of_it(settings: Settings) -> None:
+    groups = [
+        group("a", "dead", 5000, reason="empty"),
+        group("a", "dead", 5000, stream=VISITS, reason="empty"),
+    ]
+    check_breaker(context(settings, accept_batch=7), "q", 7, of_both(groups, 5000, 5000, BOTH))

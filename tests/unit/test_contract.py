@@ -66,6 +66,12 @@ def test_a_pointer_to_no_field_is_refused() -> None:
         parse_contract(changed("value: /tenant_id", "value: /tenant"), "x.yaml")
 
 
+def test_what_identifies_or_dates_an_event_must_be_required() -> None:
+    text = changed("value: /tenant_id", "value: /event_id")
+    with pytest.raises(SetupError, match="/event_id identifies or dates an event and must be `required"):
+        parse_contract(text, "x.yaml")
+
+
 def test_an_unknown_type_is_refused_with_its_field() -> None:
     text = changed("logicalType: boolean", "logicalType: date")
     with pytest.raises(SetupError, match=r"payload\.consent has logicalType 'date'"):

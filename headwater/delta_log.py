@@ -1,0 +1,52 @@
+"""Delta's transaction log: what an application has committed, and commits that carry its mark.
+
+A micro-batch is a transaction of an application (`<query id>.<table>`, batch id). Delta's own check of that
+mark rebuilds the table's whole state by Spark jobs at every append, which costs more than the append. So on a
+local lake the mark is read by delta-rs, and Delta's writer commits without asking again; rows that are few
+and already on the driver are written by delta-rs altogether. The private Scala interface is in this file only
+(docs/adr/0013).
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from pyspark.sql import DataFrame
+
+_TABLES_KEPT_OPEN = 64
+
+
+def committed(path: str, application: str) -> int | None:
+    """The last version that `application` has committed to the local table at `path`; None for none."""
+    return _opened(path).transaction_version(application)
+
+
+def append(rows: DataFrame, path: str, application: str, version: int) -> None:
+    """Commit the rows with the mark (application, version), by Spark. Asks nothing: see `committed`."""
+    spark = rows.sparkSession
+    jvm: Any = spark._jvm
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
+    nothing = getattr(getattr(jvm, "scala.None$"), "MODULE$")
+    update = getattr(jvm, "org.apache.spark.sql.delta.DeltaOperations$StreamingUpdate")
+    transaction = log.startTransaction()
+    transaction.updateSetTransaction(application, version, nothing)
+    how = update(jvm.org.apache.spark.sql.streaming.OutputMode.Append(), application, version, nothing)
+    transaction.commit(transaction.writeFiles(rows._jdf), how)
+
+
+def append_rows(rows: pa.Table, path: str, mark: tuple[str, int] | None = None) -> None:
+    """Commit a few rows without Spark, with the mark (application, version) if there is one. Asks nothing."""
+    marks = CommitProperties(app_transactions=[Transaction(*mark)] if mark else None)
+    write_deltalake(_opened(path), rows, mode="append", commit_properties=marks)
+
+
+def _opened(path: str) -> DeltaTable:
+    table = _open(path)
+    table.update_incremental()
+    return table
+
+
+@lru_cache(maxsize=_TABLES_KEPT_OPEN)
+def _open(path: str) -> DeltaTable:
+    return DeltaTable(path)

@@ -1,0 +1,85 @@
+"""Marked commits: a batch is in a table once, whoever asks, and Delta itself knows the mark."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from headwater import delta_log
+from headwater.settings import Settings
+from headwater.tables import append_once, append_rows, ensure_table, read_table, table_path
+from schemas.tables import Table
+from tests.conftest import settings_at
+
+NUMBERS = Table("ops", "numbers", "n BIGINT, t STRING", ("n",))
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path) -> Settings:
+    """A lake with the empty table."""
+    settings = settings_at(tmp_path / "lake")
+    ensure_table(spark, settings, NUMBERS)
+    return settings
+
+
+def numbers(spark: SparkSession, settings: Settings) -> list[int]:
+    return sorted(row["n"] for row in read_table(spark, settings, NUMBERS.full_name).collect())
+
+
+def arrow(*values: int) -> pa.Table:
+    return pa.table({"n": pa.array(values, pa.int64()), "t": pa.array(["x"] * len(values))})
+
+
+def test_a_batch_that_comes_again_is_written_once(spark: SparkSession, lake: Settings) -> None:
+    for batch_id in (0, 0, 1, 0, 1):
+        rows = spark.createDataFrame([(batch_id, "x")], NUMBERS.columns)
+        append_once(rows, lake, NUMBERS.full_name, "query", batch_id)
+    assert numbers(spark, lake) == [0, 1]
+
+
+def test_two_queries_do_not_know_of_each_others_batches(spark: SparkSession, lake: Settings) -> None:
+    for query in ("one", "two", "one"):
+        append_once(spark.createDataFrame([(7, "x")], NUMBERS.columns), lake, NUMBERS.full_name, query, 3)
+    assert numbers(spark, lake) == [7, 7]
+
+
+def test_rows_of_the_driver_and_rows_of_spark_share_their_marks(spark: SparkSession, lake: Settings) -> None:
+    append_rows(spark, arrow(1, 2), lake, NUMBERS.full_name, ("query", 0))
+    append_once(spark.createDataFrame([(3, "x")], NUMBERS.columns), lake, NUMBERS.full_name, "query", 0)
+    append_once(spark.createDataFrame([(4, "x")], NUMBERS.columns), lake, NUMBERS.full_name, "query", 1)
+    append_rows(spark, arrow(5), lake, NUMBERS.full_name, ("query", 1))
+    append_rows(spark, arrow(6), lake, NUMBERS.full_name)
+    assert numbers(spark, lake) == [1, 2, 4, 6]
+
+
+def test_deltas_own_check_finds_the_mark(spark: SparkSession, lake: Settings) -> None:
+    rows = spark.createDataFrame([(1, "x")], NUMBERS.columns)
+    append_once(rows, lake, NUMBERS.full_name, "query", 5)
+    path, mark = table_path(lake, NUMBERS.full_name), {"txnAppId": f"query.{NUMBERS.full_name}"}
+    for version in ("4", "5", "6"):
+        rows.write.format("delta").mode("append").options(**mark, txnVersion=version).save(path)
+    assert numbers(spark, lake) == [1, 1]
+    assert delta_log.committed(path, mark["txnAppId"]) == 6
+
+
+def test_a_mark_outlives_a_checkpoint_of_the_log(spark: SparkSession, lake: Settings) -> None:
+    path = table_path(lake, NUMBERS.full_name)
+    append_once(spark.createDataFrame([(1, "x")], NUMBERS.columns), lake, NUMBERS.full_name, "early", 9)
+    for batch_id in range(55):  # delta.checkpointInterval is 50
+        append_rows(spark, arrow(2), lake, NUMBERS.full_name, ("late", batch_id))
+    assert list(Path(path, "_delta_log").glob("*.checkpoint*"))
+    for query, batch_id in (("early", 9), ("late", 54)):
+        append_once(
+            spark.createDataFrame([(3, "x")], NUMBERS.columns), lake, NUMBERS.full_name, query, batch_id
+        )
+    assert numbers(spark, lake) == [1, *[2] * 55]
+
+
+def test_only_listed_columns_leave_statistics_in_the_log(spark: SparkSession, lake: Settings) -> None:
+    append_once(spark.createDataFrame([(1, "canary")], NUMBERS.columns), lake, NUMBERS.full_name, "q", 0)
+    append_rows(spark, arrow(2), lake, NUMBERS.full_name)
+    logs = Path(table_path(lake, NUMBERS.full_name), "_delta_log").glob("*.json")
+    text = "".join(log.read_text() for log in logs)
+    assert "canary" not in text and '\\"x\\"' not in text
+    assert '\\"n\\":2' in text

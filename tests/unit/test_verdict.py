@@ -1,0 +1,232 @@
+"""What each record becomes, judged in plain Python, and the quick reader held against the exact one."""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import event as note
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.identity import dedupe_hash, event_id
+from schemas.contract import Contract, Field, walk
+from tests.builders import ARRIVED, GONE, LEAD, event, lead
+from tests.flow.test_poison import TABLE
+from tests.unit.test_envelope import NUMBERS, SPLICES
+from tests.unit.test_values import TEXT, nearly_iso
+from transformations.envelope import read_document
+from transformations.leads import normalise_leads
+from transformations.quick import quick_reader
+from transformations.validate import reader
+from transformations.verdict import judge
+
+ARRIVED_US = int(ARRIVED.timestamp()) * 1_000_000
+
+
+def field(pointer: str, kind: str, *children: Field, required: bool = False) -> Field:
+    path = tuple(pointer.strip("/").split("/"))
+    return Field(path, kind, required, None, None, None, False, "", children)
+
+
+# Leads have no numbers, no second time, no object that must be there: here they do.
+EVERY_KIND = replace(
+    LEAD,
+    stream="every.kind",
+    fields=(
+        *LEAD.fields,
+        field("/count", "integer"),
+        field("/price", "number"),
+        field("/seen_at", "timestamp"),
+        field("/agreed", "boolean"),
+        field("/free", "object", required=True),
+        field("/odd name~1", "string"),
+        field(
+            "/place", "object", field("/place/lat", "number", required=True), field("/place/at", "timestamp")
+        ),
+    ),
+)
+QUICK = {contract.stream: quick_reader(contract) for contract in (LEAD, EVERY_KIND)}
+EXACT = {contract.stream: reader(contract) for contract in (LEAD, EVERY_KIND)}
+JUDGE = judge(LEAD, normalise_leads(None))
+
+
+@dataclass(frozen=True)
+class Raw:
+    """JSON text that json.dumps would not write."""
+
+    text: str
+
+
+NUMBER = (
+    NUMBERS | st.integers().map(str) | st.sampled_from(["1e400", "1.0", "-0", "9223372036854775808"])
+).map(Raw)
+SCALAR = st.none() | st.booleans() | NUMBER | TEXT | st.sampled_from(["", " ", "\0", "x" * 51, "x" * 256])
+VALUE = st.recursive(
+    SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=5
+)
+TIMES = nearly_iso() | st.timedeltas(timedelta(days=-9999), timedelta(days=2)).map(
+    lambda away: (ARRIVED + away).astimezone(timezone(timedelta(hours=-3))).isoformat()
+)
+# Values that a field of this kind may well have, so that what the quick reader takes is often met.
+LIKELY = {
+    "string": st.sampled_from(["x", " e\u0301 ", "ada@example.com", "0B5E1C52-7D0B-4E0F-9D8A-6A1F3B7C2D41"])
+    | TEXT,
+    "timestamp": TIMES,
+    "boolean": st.booleans(),
+    "integer": st.integers(-(1 << 64), 1 << 64) | st.integers(),
+    "number": NUMBER,
+    "object": st.dictionaries(TEXT, VALUE, max_size=3),
+}
+
+
+def changes(contract: Contract) -> st.SearchStrategy[list[tuple[str, Any]]]:
+    """Values at pointers that the contract knows, most often of their kind, or that it does not know."""
+    fields = {found.pointer: found for found in walk(contract.fields)}
+    known = st.sampled_from(sorted(fields)).flatmap(
+        lambda pointer: st.tuples(
+            st.just(pointer), LIKELY[fields[pointer].kind] | st.none() | st.just(GONE) | VALUE
+        )
+    )
+    kept = st.sampled_from([p for p, found in fields.items() if not found.children]).flatmap(
+        lambda pointer: st.tuples(st.just(pointer), LIKELY[fields[pointer].kind])
+    )
+    unknown = st.sampled_from(["/x", "/payload/x", "/context/utm/x", "/Source"])
+    return st.lists(kept | kept | known | st.tuples(unknown, VALUE) | known, max_size=4)
+
+
+def written(value: Any, style: dict[str, Any], repeated: dict[str, Any]) -> str:
+    """JSON text in a producer's style; keys of `repeated` stand there twice, first with that value."""
+    if isinstance(value, Raw):
+        return value.text
+    comma, colon = style["separators"]
+    if isinstance(value, list):
+        return "[" + comma.join(written(inner, style, {}) for inner in value) + "]"
+    if isinstance(value, dict):
+        before = [(name, first) for name, first in repeated.items() if name in value]
+        pairs = [*before, *((name, inner) for name, inner in value.items() if inner is not GONE)]
+        return (
+            "{"
+            + comma.join(f"{json.dumps(k, **style)}{colon}{written(v, style, repeated)}" for k, v in pairs)
+            + "}"
+        )
+    return json.dumps(value, **style)
+
+
+@st.composite
+def documents(draw: st.DrawFn, contract: Contract) -> bytes:
+    """A valid event of this contract, changed in places and written in some style."""
+    made = event({"/free": {}, "/place/lat": 1} if contract is EVERY_KIND else None)
+    for pointer, value in draw(changes(contract)):
+        *parents, name = [step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/")]
+        holder: Any = made
+        for parent in parents:
+            holder = holder.setdefault(parent, {}) if isinstance(holder, dict) else None
+        if isinstance(holder, dict):
+            holder[name] = value
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:\r\n ")]))
+    style = {"ensure_ascii": draw(st.booleans()), "separators": separators}
+    names = st.sampled_from(["source", "consent", "payload", "context", "utm", "metadata", "free", "count"])
+    repeated = draw(st.just({}) | st.dictionaries(names, VALUE, max_size=2))
+    text = written(made, style, repeated).encode()
+    if not draw(st.integers(0, 4)):
+        at, cut = draw(st.integers(0, len(text))), draw(st.integers(0, 2))
+        text = text[:at] + draw(st.sampled_from([*SPLICES, b"\xe9", b"\\ud800"])) + text[at + cut :]
+    return text
+
+
+def agree(contract: Contract, raw: bytes) -> bool:
+    """Whether the quick reader takes it; then the exact one has nothing against it and reads the same."""
+    values = QUICK[contract.stream](raw, ARRIVED_US)
+    if values is None:
+        return False
+    document = read_document(raw)
+    assert document.fault is None
+    found = EXACT[contract.stream](document.value, ARRIVED_US)
+    assert (found.reasons, found.extras) == ([], {})
+    # As text, so that 1, True, 1.0 and 1.00 are told apart.
+    said = {pointer: repr(value) for pointer, value in values.items() if value is not None}
+    assert said == {pointer: repr(value) for pointer, value in found.values.items()}
+    return True
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_each_record_becomes_what_its_fault_says(name: str) -> None:
+    value, expected = TABLE[name]
+    found = JUDGE(value, ARRIVED_US)
+    assert (found.outcome, list(found.reasons)) == expected
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_the_quick_reader_takes_of_the_table_the_exact_one_reads_alike(name: str) -> None:
+    value, (outcome, _) = TABLE[name]
+    if agree(LEAD, value or b""):
+        assert outcome in ("silver", "no_consent")
+
+
+@given(raw=documents(LEAD))
+def test_what_the_quick_reader_takes_of_leads_the_exact_one_reads_alike(raw: bytes) -> None:
+    note(f"taken: {agree(LEAD, raw)}")
+
+
+@given(raw=documents(EVERY_KIND))
+def test_what_the_quick_reader_takes_of_any_kind_the_exact_one_reads_alike(raw: bytes) -> None:
+    note(f"taken: {agree(EVERY_KIND, raw)}")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"/event_id": GONE},
+        {"/context": GONE, "/metadata": None},
+        {"/metadata/k": [1, "é"]},
+        {"/source": " ü "},
+    ],
+)
+def test_the_usual_lead_is_taken_by_the_quick_reader(changed: dict[str, Any]) -> None:
+    assert agree(LEAD, lead(changed))
+
+
+def test_a_number_of_every_kind_is_taken_by_the_quick_reader() -> None:
+    more = {"/free": {"k": 1.5}, "/count": -7, "/price": 0.1, "/place/lat": 1, "/agreed": False}
+    assert agree(EVERY_KIND, lead({**more, "/seen_at": "2026-03-01T00:00:00Z"}))
+
+
+def test_a_null_where_a_number_must_be_is_left_to_the_exact_reader() -> None:
+    assert agree(EVERY_KIND, lead({"/free": {}, "/place/lat": 1}))
+    assert not agree(EVERY_KIND, lead({"/free": {}, "/place/lat": None}))
+
+
+@given(raw=documents(LEAD) | st.binary())
+def test_any_bytes_become_silver_or_dead_or_nothing(raw: bytes) -> None:
+    found = JUDGE(raw, ARRIVED_US)
+    assert (found.outcome == "dead") == bool(found.reasons)
+    assert (found.outcome == "silver") == (found.row is not None) == (found.identity is not None)
+    assert found.outcome in ("silver", "dead", "no_consent")
+
+
+def test_a_sound_lead_has_a_row_an_identity_and_its_time() -> None:
+    found = JUDGE(lead({"/event_id": GONE, "/x/y": 1}), ARRIVED_US)
+    assert (found.outcome, found.tenant_id) == ("silver", "acme")
+    assert found.event_time == ARRIVED_US - 59_877_000
+    assert found.identity == dedupe_hash("lead.ingest", "acme", ["key-1"])
+    assert found.row and found.row["event_id"] == found.row["id"] == event_id("acme", "key-1")
+    assert found.row["extras"] == '{"/x":{"y":1}}'
+
+
+def test_refused_consent_keeps_the_tenant_but_neither_time_nor_reasons_nor_row() -> None:
+    assert JUDGE(lead({"/payload/consent": False}), ARRIVED_US) == (
+        "no_consent",
+        "acme",
+        None,
+        (),
+        None,
+        None,
+    )
+
+
+def test_a_dead_record_says_what_could_be_read_of_tenant_and_time() -> None:
+    found = JUDGE(lead({"/source": 5}), ARRIVED_US)
+    assert found == ("dead", "acme", ARRIVED_US - 59_877_000, [("type_mismatch", "/source")], None, None)
