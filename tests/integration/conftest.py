@@ -8,7 +8,8 @@ from pyspark.sql import SparkSession
 
 from jobs.audit import audit
 from jobs.queries import Context
-from tests.integration.jobs_harness import Broker, World
+from tests.integration.broker import Broker
+from tests.integration.jobs_harness import World
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A Kafka that no other test and no developer uses."""
     made = Broker(tmp_path_factory.mktemp("kafka"))
     try:
+        made.format()
         made.start()
         yield made
     finally:

@@ -11,9 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,101 +20,20 @@ from typing import Any
 import psycopg
 import pyarrow.parquet as pq
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 from elasticsearch import Elasticsearch
 from psycopg import sql
 
-from headwater.settings import Settings, load_settings
-from local import kafka as local_kafka
-from local.install import command, versioned
+from headwater.settings import load_settings
 from local.postgres import dsn
 from schemas.migrate import upgrade
-from schemas.topics import create_topics
 from sinks.postgres import LEAD_COLUMNS
 from tests.integration.api_server import free_port
+from tests.integration.broker import TOPIC, Broker, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-TOPIC = "lead.ingest"
 SHARED = ("source_topic", "source_partition", "source_offset")
-_START_S = 60.0
-_ASKED_EVERY_S = 0.05
 Place = tuple[str, int, int]
 Row = dict[str, Any]
-
-
-def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
-    """Poll until the condition gives something true; AssertionError when it does not in time."""
-    end = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(_ASKED_EVERY_S)
-    return found
-
-
-class Broker:
-    """A Kafka of the tests' own, from the local stack's binaries and properties."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port, sasl, controller = free_port(), free_port(), free_port()
-        self.bootstrap = f"127.0.0.1:{self.port}"
-        properties = local_kafka.PROPERTIES.format(
-            broker=self.port,
-            sasl=sasl,
-            controller=controller,
-            admin=local_kafka.ADMIN_USER,
-            logs=folder / "logs",
-            jaas="org.apache.kafka.common.security.scram.ScramLoginModule required;",
-        )
-        (folder / "server.properties").write_text(properties)
-        (folder / "log4j2.xml").write_text(local_kafka.LOGGING)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        local_kafka.install()
-        config = str(self.folder / "server.properties")
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-        tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", config)
-        subprocess.run(self._java("128m", *tool), check=True, capture_output=True)
-        with (self.folder / "broker.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self._java("512m", "kafka.Kafka", config),
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        eventually(self._answers, f"Kafka of the tests answers, see {self.folder}/broker.log", _START_S)
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        self.process.wait(30)
-
-    def remake_topics(self, settings: Settings) -> None:
-        """Delete every topic and declare all anew; returns when the broker's metadata agrees."""
-        if old := list(self._topics()):
-            for done in self.admin.delete_topics(old).values():
-                done.result(30)
-            eventually(lambda: not self._topics(), "the topics are deleted")
-        made = create_topics(settings)
-        eventually(lambda: self._topics().get(TOPIC) == 6 and len(self._topics()) == len(made), "topics")
-
-    def _topics(self) -> dict[str, int]:
-        listed = self.admin.list_topics(timeout=10).topics.items()
-        return {name: len(topic.partitions) for name, topic in listed if not name.startswith("__")}
-
-    def _answers(self) -> bool:
-        assert self.process is not None and self.process.poll() is None, "Kafka of the tests ended"
-        try:
-            return bool(self.admin.list_topics(timeout=2).brokers)
-        except Exception:  # librdkafka's own, until it is up
-            return False
-
-    def _java(self, heap: str, *argv: str) -> tuple[str, ...]:
-        logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.xml'}"
-        return (command("java"), logging, f"-Xmx{heap}", "-cp", f"{versioned('kafka')}/*", *argv)
 
 
 @dataclass(frozen=True)
@@ -429,6 +346,11 @@ def check_destinations(world: World) -> None:
 def _nonzero(sums: dict[str | None, Counter[str]]) -> dict[str | None, dict[str, int]]:
     kept = {tenant: {k: v for k, v in counts.items() if v} for tenant, counts in sums.items()}
     return {tenant: counts for tenant, counts in kept.items() if counts}
+
+
+def committed(folder: Path) -> bool:
+    """Whether the Delta table is there."""
+    return (folder / "_delta_log" / f"{0:020d}.json").exists()
 
 
 def _live_files(folder: Path) -> list[Row]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
+from tests.integration.jobs_harness import Sent, World, check, committed, dead, good, refused
 
 FAILPOINTS = [
     "ingest.leads:offsets",
@@ -62,7 +62,7 @@ def nothing_doubled(world: World, when: str) -> None:
     """What holds at any moment, in the middle of a recovery too."""
     bronze = world.places("bronze.leads")
     assert len(bronze) == len(set(bronze)) and set(bronze) <= world.sent.keys(), when
-    if (world.lake / "silver/leads/_delta_log").exists():
+    if committed(world.lake / "silver/leads") and committed(world.lake / "ops/dead_letters"):
         silver, letters = world.places("silver.leads"), world.places("ops.dead_letters")
         assert len(silver) == len(world.silver()), when
         assert len(letters) == len(set(letters)) and not set(letters) & set(silver), when

@@ -1,5 +1,7 @@
 """Destinations that go away while jobs run, and what logs and metrics say of the people in the records."""
 
+import json
+import secrets
 import select
 import socket
 import socketserver
@@ -12,16 +14,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.jobs_harness import Sent, World, check, dead, eventually, good, refused
+from local.places import log_path
+from tests.integration.broker import eventually
+from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
 
+MARK = secrets.token_hex(4)  # so that no log of an earlier run can be meant
 CANARIES = {
-    "payload__email": "canary.qzx@example.com",
+    "payload__email": f"canary.{MARK}@example.com",
     "payload__phone": "+14155550199",
-    "payload__first_name": "Canaryqzx",
-    "payload__message": "my secret is hunter2qzx",
+    "payload__first_name": f"Canary{MARK}",
+    "payload__message": f"my secret is hunter{MARK}",
 }
-BROKEN_CANARIES = CANARIES | {"payload__email": "canary.qzx at example.com"}
-WORDS = ("canary.qzx", "4155550199", "Canaryqzx", "hunter2qzx")
+BROKEN_CANARIES = CANARIES | {"payload__email": f"canary.{MARK} at example.com"}
+WORDS = (f"canary.{MARK}", "4155550199", f"Canary{MARK}", f"hunter{MARK}")
 
 
 class Forwarder:
@@ -102,7 +107,7 @@ def slice_of(number: int) -> list[Sent]:
         *[good("acme", f"s{number}.{n}", **CANARIES) for n in range(10)],
         good("acme", f"s{number}.0", "duplicate", **CANARIES),
         dead("acme", f"b{number}", "rule:pattern", **BROKEN_CANARIES),
-        dead("acme", f"c{number}", "rule:max_length", source="hunter2qzx" * 9, **CANARIES),
+        dead("acme", f"c{number}", "rule:max_length", source=f"hunter{MARK}" * 9, **CANARIES),
         refused("acme", f"n{number}", **BROKEN_CANARIES),
     ]
 
@@ -113,7 +118,10 @@ def test_a_destination_that_is_away_delays_only_itself_and_nobody_is_named_anywh
     before_elasticsearch: Forwarder,
     prove: Callable[[World], dict[str, int]],
 ) -> None:
-    job = world.start("run", "--domain", "leads")
+    events = world.folder / "events"
+    events.mkdir()
+    spark = {"spark.ui.enabled": "false", "spark.eventLog.enabled": "true", "spark.eventLog.dir": str(events)}
+    job = world.start("run", "--domain", "leads", HEADWATER_SPARK__CONF=json.dumps(spark))
     world.send(slice_of(0))
     eventually(lambda: has(world.postgres, 10) and has(world.documents, 10), "both have slice 0", 180)
 
@@ -158,12 +166,15 @@ def metrics_of(world: World) -> str:
 
 
 def named(world: World) -> dict[str, list[str]]:
-    """Files that name someone: logs, metrics, checkpoints and state, the tables' logs."""
-    places = [world.folder / "logs", world.folder / "metrics.txt", world.lake / "_checkpoints"]
-    places += world.lake.glob("*/*/_delta_log")
+    """Files that name someone: logs of jobs and servers, Spark's events, metrics, checkpoints and state, the
+    tables' logs."""
+    places = [world.folder / name for name in ("logs", "events", "metrics.txt")]
+    places += [world.lake / "_checkpoints", *world.lake.glob("*/*/_delta_log")]
+    places += [world.broker.folder / "broker.log", log_path("postgres").parent]
     files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*"))]
     found = {str(file): words_in(file) for file in files if file.is_file()}
     assert len(found) > 20
+    assert any(file.is_file() for file in (world.folder / "events").rglob("*"))
     return {file: words for file, words in found.items() if words}
 
 

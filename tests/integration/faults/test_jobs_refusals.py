@@ -2,7 +2,8 @@
 
 import shutil
 
-from tests.integration.jobs_harness import World, eventually, good
+from tests.integration.broker import eventually
+from tests.integration.jobs_harness import World, committed, good
 
 INGEST = ("ingest", "--domain", "leads")
 
@@ -10,8 +11,8 @@ INGEST = ("ingest", "--domain", "leads")
 def test_a_second_start_of_a_running_job_exits_4_and_the_first_one_stops_with_0(world: World) -> None:
     world.send([good("acme", f"k{n}") for n in range(20)])
     first = world.start(*INGEST)
-    bronze_log = world.lake / "bronze/leads/_delta_log"
-    eventually(lambda: bronze_log.exists() and world.places("bronze.leads") == sorted(world.sent), "ingested")
+    bronze = world.lake / "bronze/leads"
+    eventually(lambda: committed(bronze) and world.places("bronze.leads") == sorted(world.sent), "ingested")
     second = world.run(*INGEST, "--once")
     assert second.code == 4, second.why
     assert str(first.process.pid) in second.status["error"]

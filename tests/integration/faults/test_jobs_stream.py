@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.integration.jobs_harness import Sent, World, check, dead, eventually, good, refused
+from tests.integration.broker import eventually
+from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
 
 
 class Stream:

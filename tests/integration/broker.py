@@ -1,0 +1,106 @@
+"""A Kafka of the tests' own, which may be killed and started again."""
+
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+
+from headwater.settings import Settings
+from local import kafka as local_kafka
+from local.install import command, versioned
+from schemas.topics import create_topics
+from tests.integration.api_server import free_port
+
+TOPIC = "lead.ingest"
+_START_S = 60.0
+_ASKED_EVERY_S = 0.05
+
+
+def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    """Poll until the condition gives something true; AssertionError when it does not in time."""
+    end = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(_ASKED_EVERY_S)
+    return found
+
+
+class Broker:
+    """A Kafka of the tests' own, from the local stack's binaries and properties."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, sasl, controller = free_port(), free_port(), free_port()
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        properties = local_kafka.PROPERTIES.format(
+            broker=self.port,
+            sasl=sasl,
+            controller=controller,
+            admin=local_kafka.ADMIN_USER,
+            logs=folder / "logs",
+            jaas="org.apache.kafka.common.security.scram.ScramLoginModule required;",
+        )
+        (folder / "server.properties").write_text(properties)
+        (folder / "log4j2.xml").write_text(local_kafka.LOGGING)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def format(self) -> None:
+        """Prepare its storage, once."""
+        local_kafka.install()
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+        config = str(self.folder / "server.properties")
+        tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", config)
+        subprocess.run(self._java("128m", *tool), check=True, capture_output=True)
+
+    def start(self) -> None:
+        config = str(self.folder / "server.properties")
+        with (self.folder / "broker.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._java("512m", "kafka.Kafka", config),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        eventually(self._answers, f"Kafka of the tests answers, see {self.folder}/broker.log", _START_S)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(30)
+
+    def kill(self) -> None:
+        """As a power cut would, but for the disk."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
+    def remake_topics(self, settings: Settings) -> None:
+        """Delete every topic and declare all anew; returns when the broker's metadata agrees."""
+        if old := list(self._topics()):
+            for done in self.admin.delete_topics(old).values():
+                done.result(30)
+            eventually(lambda: not self._topics(), "the topics are deleted")
+        made = create_topics(settings)
+        eventually(lambda: self._topics().get(TOPIC) == 6 and len(self._topics()) == len(made), "topics")
+
+    def _topics(self) -> dict[str, int]:
+        listed = self.admin.list_topics(timeout=10).topics.items()
+        return {name: len(topic.partitions) for name, topic in listed if not name.startswith("__")}
+
+    def _answers(self) -> bool:
+        assert self.process is not None and self.process.poll() is None, "Kafka of the tests ended"
+        try:
+            return bool(self.admin.list_topics(timeout=2).brokers)
+        except Exception:  # librdkafka's own, until it is up
+            return False
+
+    def _java(self, heap: str, *argv: str) -> tuple[str, ...]:
+        logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.xml'}"
+        return (command("java"), logging, f"-Xmx{heap}", "-cp", f"{versioned('kafka')}/*", *argv)
