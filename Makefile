@@ -56,8 +56,8 @@ check: $(INSTALLED) ## Lint, formatting, types and import rules
 	$(VENV)/mypy
 	$(VENV)/lint-imports
 
-bench: setup ## Measure throughput and latency
-	@$(VENV)/python -m pytest tests/perf
+bench: setup ## Measure refine against a bare peer (python -m tests.perf.refine --help)
+	@$(VENV)/python -m tests.perf.refine
 
 clean: down ## Stop the stack; remove .venv, jars and .local (data, lake and secrets, too)
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m local uninstall; fi

@@ -105,11 +105,14 @@ def seed(
 def demo(
     seconds: Annotated[float, typer.Option(min=1, help="How long to send by HTTP.")] = 25,
     rate: Annotated[float, typer.Option(min=1, help="Events a second by HTTP.")] = 150,
+    warm_up: Annotated[
+        float, typer.Option(min=0, help="Seconds of the same traffic before, left out of the latencies.")
+    ] = 0,
 ) -> None:
     """Run the whole way once: events in, tables and sinks out, and the proof that they agree."""
     from local.demo import demo as run
 
-    raise typer.Exit(run(seconds, rate))
+    raise typer.Exit(run(seconds, rate, warm_up))
 
 
 @app.command()

@@ -51,8 +51,9 @@ _GATE_FAILED = 3
 class Demo:
     """One run. Its keys begin with `run`, so that a second run meets nothing of the first."""
 
-    def __init__(self, seconds: float, rate: float) -> None:
+    def __init__(self, seconds: float, rate: float, warm_up: float) -> None:
         self.seconds = seconds
+        self.warm_up = warm_up
         self.rate = rate
         self.began = time.monotonic()
         self.since = utc_now()
@@ -60,6 +61,7 @@ class Demo:
         self.tallies = {way: Tally() for way in Way}
         self.settings: Settings
         self.live = 0
+        self.measured_from = 0.0
         self.watch: Watch
         self.children: list[Child] = []
 
@@ -79,7 +81,10 @@ class Demo:
         with ExitStack() as at_the_end:
             self._start(at_the_end)
             self._catch_up()
-            self._send()
+            if self.warm_up:
+                self._send("warming up with", "w", self.warm_up)
+            self.measured_from = time.time()
+            self._send("sending", "m", self.seconds)
             self._drain()
             self._stop()
         rows = self._rows()
@@ -92,7 +97,9 @@ class Demo:
             if count != len(self._tenants())
         ]
         seconds = time.monotonic() - self.began
-        measured = Measured(self.run, self.tallies, rows, self.watch.seen, kept, self.live, seconds)
+        measured = Measured(
+            self.run, self.tallies, rows, self.watch.seen, kept, self.live, self.measured_from, seconds
+        )
         print(report(measured, findings, self.settings), flush=True)
         return _GATE_FAILED if findings.faults else 0
 
@@ -132,17 +139,18 @@ class Demo:
         self._until(lambda: live(self.settings), _STARTS_WITHIN_S, lambda: "  waiting for the API")
         self._arrived("Spark starts and takes the backlog", _STARTS_WITHIN_S)
 
-    def _send(self) -> None:
-        count, records = round(self.rate * self.seconds), round(KAFKA_RATE * self.seconds)
-        self.live = count + records
+    def _send(self, doing: str, part: str, seconds: float) -> None:
+        """HTTP and Kafka traffic at once, for so long; `part` tells its keys from those of other parts."""
+        count, records = round(self.rate * seconds), round(KAFKA_RATE * seconds)
+        self.live += count + records
         by_http, by_kafka = (
             f"{count:,} by HTTP at {self.rate:.0f}/s",
             f"{records:,} by Kafka at {KAFKA_RATE:.0f}/s",
         )
-        self.tell(f"sending events: {by_http}, {by_kafka}")
+        self.tell(f"{doing} events: {by_http}, {by_kafka}")
         keys = {tenant: read_secret(name) for name, (_, tenant) in DEMO_KEYS.items()}
-        posts = traffic(Way.HTTP, count, run=prefix(self.run, Way.HTTP), seed=SEED)
-        produced = traffic(Way.KAFKA, records, run=prefix(self.run, Way.KAFKA), seed=SEED + 1)
+        posts = traffic(Way.HTTP, count, run=f"{prefix(self.run, Way.HTTP)}{part}", seed=SEED)
+        produced = traffic(Way.KAFKA, records, run=f"{prefix(self.run, Way.KAFKA)}{part}", seed=SEED + 1)
         with ThreadPoolExecutor(2) as pool:
             senders: list[Future[None]] = [
                 pool.submit(
@@ -150,7 +158,7 @@ class Demo:
                 ),
                 pool.submit(send_kafka, self.settings, TOPIC, produced, KAFKA_RATE, self._kafka),
             ]
-            self._until(lambda: all(s.done() for s in senders), 4 * self.seconds + 60, self._counters)
+            self._until(lambda: all(s.done() for s in senders), 4 * seconds + 60, self._counters)
             for sender in senders:
                 sender.result()
 
@@ -234,10 +242,10 @@ class Demo:
             time.sleep(every_s)
 
 
-def demo(seconds: float, rate: float) -> int:
+def demo(seconds: float, rate: float, warm_up: float = 0.0) -> int:
     """Run it. SIGTERM ends it like Ctrl-C: what it started is stopped."""
     with _ended_by_sigterm():
-        return Demo(seconds, rate).go()
+        return Demo(seconds, rate, warm_up).go()
 
 
 @contextmanager

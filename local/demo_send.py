@@ -43,7 +43,6 @@ class Tally:
     retries: int = 0
     due: dict[str, float] = field(default_factory=dict)
     confirmed: dict[str, float] = field(default_factory=dict)
-    answer_s: list[float] = field(default_factory=list)
     tenants: dict[str, str] = field(default_factory=dict)
     began: float = 0.0
     ended: float = 0.0
@@ -66,7 +65,7 @@ class Tally:
             if event.kind is Kind.VALID:
                 self.due[event.key], self.tenants[event.key] = due, event.tenant
 
-    def answer(self, event: Event, given: str, wanted: str, since: float) -> None:
+    def answer(self, event: Event, given: str, wanted: str) -> None:
         """Note an answer; the first acceptance of a key is when its event counts as confirmed."""
         now = time.time()
         with self.lock:
@@ -75,7 +74,6 @@ class Tally:
                 self.unexpected[f"{event.flaw or event.kind}: {given}, not {wanted}"] += 1
             elif given == "accepted" and event.key not in self.confirmed:
                 self.confirmed[event.key] = now
-            self.answer_s.append(now - since)
 
 
 def paced(events: Iterable[Event], rate: float) -> Iterator[tuple[float, Event]]:
@@ -90,16 +88,16 @@ def paced(events: Iterable[Event], rate: float) -> Iterator[tuple[float, Event]]
 
 def send_http(url: str, api_keys: dict[str, str], events: Iterable[Event], rate: float, tally: Tally) -> None:
     """POST each event to <url>/ingest with its tenant's API key; back when every answer is there."""
-    due: SimpleQueue[tuple[float, Event] | None] = SimpleQueue()
+    due: SimpleQueue[Event | None] = SimpleQueue()
     workers = [
         threading.Thread(target=_work, args=(url, api_keys, due, tally), daemon=True) for _ in range(WORKERS)
     ]
     for worker in workers:
         worker.start()
-    tally.began = time.time()
+    tally.began = tally.began or time.time()
     for when, event in paced(events, rate):
         tally.send(event, when)
-        due.put((when, event))
+        due.put(event)
     for _ in workers:
         due.put(None)
     for worker in workers:
@@ -107,18 +105,15 @@ def send_http(url: str, api_keys: dict[str, str], events: Iterable[Event], rate:
     tally.ended = time.time()
 
 
-def _work(
-    url: str, api_keys: dict[str, str], due: SimpleQueue[tuple[float, Event] | None], tally: Tally
-) -> None:
+def _work(url: str, api_keys: dict[str, str], due: SimpleQueue[Event | None], tally: Tally) -> None:
     connection = HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT_S)
-    while (task := due.get()) is not None:
-        when, event = task
+    while (event := due.get()) is not None:
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": event.key,
             "X-API-Key": api_keys[event.tenant],
         }
-        tally.answer(event, _post(connection, event.body, headers, tally), _WANTED[event.kind], when)
+        tally.answer(event, _post(connection, event.body, headers, tally), _WANTED[event.kind])
     connection.close()
 
 
@@ -163,15 +158,15 @@ def send_kafka(settings: Settings, topic: str, events: Iterable[Event], rate: fl
     tally.began = tally.began or time.time()
     for due, event in paced(events, rate):
         tally.send(event, due)
-        _produce(producer, topic, event, due, tally)
+        _produce(producer, topic, event, tally)
     if producer.flush(_FLUSH_S):
         raise TransientError(f"Kafka did not confirm every event within {_FLUSH_S:.0f} s")
     tally.ended = time.time()
 
 
-def _produce(producer: Producer, topic: str, event: Event, due: float, tally: Tally) -> None:
+def _produce(producer: Producer, topic: str, event: Event, tally: Tally) -> None:
     def confirm(fault: object, _message: object) -> None:
-        tally.answer(event, "failed" if fault else "accepted", "accepted", due)
+        tally.answer(event, "failed" if fault else "accepted", "accepted")
 
     key = f"{event.tenant}|{event.key}".encode()
     while True:

@@ -1,8 +1,9 @@
 """How fast is refine? `python -m tests.perf.refine [--batches N] [--rows N] [--broken SHARE]`
 
-Sample leads → bronze files in a lake of its own, a file per Kafka partition a batch; then the query itself,
-in this process, once through all of them: decode, validate, dedupe, write silver, dead letters and ledger.
-Prints a JSON line per batch and one with the median of the warm ones.
+Sample leads → bronze files in a lake of its own, a file per Kafka partition a batch; then, in this process,
+two queries once through all of them: refine itself (decode, judge, normalise, dedupe, write silver, dead
+letters and ledger), and a bare peer that only decodes by from_json, hashes the key, dedupes and writes.
+Prints a JSON line per batch, then the medians of the warm ones and their ratio.
 """
 
 import argparse
@@ -15,29 +16,63 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.streaming.listener import StreamingQueryListener
 
+from headwater import delta_log
 from headwater.session import build_session
 from headwater.settings import Settings
 from headwater.tables import ensure_table, table_path
-from jobs.queries import Context
+from jobs.queries import Context, Query
 from jobs.refine import Refine
 from jobs.runtime import Runtime
 from local.traffic import Event, Mix, Way, traffic
 from schemas.tables import bronze
 from tests.conftest import settings_at
+from transformations.dedupe import first_within, stamped
 
 PARTITIONS = 6
 # The first batches of a driver meet cold code: they are told, and not counted.
 COLD = 4
+BARE = """tenant_id STRING, idempotency_key STRING, received_at STRING, source STRING,
+  payload STRUCT<first_name: STRING, last_name: STRING, email: STRING, phone: STRING, message: STRING,
+    submission_type: STRING, consent: BOOLEAN>,
+  context STRUCT<ip_address: STRING, user_agent: STRING, page_url: STRING>, metadata STRING"""
+_HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
+
+
+class Bare:
+    """The peer: what is left of refine without its meaning."""
+
+    name = "bare"
+    every_s = 1.0
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def source(self) -> DataFrame:
+        """bronze, decoded and deduplicated."""
+        event = F.from_json(F.col("value").cast("string"), BARE)
+        identity = F.sha2(F.concat_ws("\0", "event.tenant_id", "event.idempotency_key"), 256)
+        rows = read_bronze(self.context).transform(stamped).withColumn("event", event)
+        fields = rows.withColumn("dedupe_hash", identity).drop("key", "value", "headers")
+        return fields.transform(first_within("7 days"))
+
+    def write(self, batch: DataFrame, _batch_id: int) -> None:
+        """One table."""
+        path = table_path(self.context.settings, "silver.bare")
+        batch.write.format("delta").mode("append").save(path)
 
 
 def main() -> None:
     """Measure, and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--batches", type=int, default=10)
-    options.add_argument("--rows", type=int, default=100_000, help="records in a batch")
+    options.add_argument("--rows", type=int, default=60_000, help="records in a batch")
     options.add_argument("--broken", type=float, default=0.02, help="share of broken records")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="headwater-perf-") as folder:
@@ -46,88 +81,87 @@ def main() -> None:
         settings = settings.model_copy(update={"streams": streams})
         spark = build_session(settings, "headwater perf")
         write_bronze(spark, settings, asked.batches, asked.rows, asked.broken)
-        for line in measure(spark, settings):
-            print(json.dumps(line), flush=True)
+        context = Context(spark, settings, "perf")
+        medians = {}
+        for query in (Refine(context, "leads"), Bare(context)):
+            rates = [told["rows_per_s"] for told in measure(context, query)]
+            medians[query.name] = statistics.median(rates[COLD:] or rates)
+        ratio = round(medians["refine.leads"] / medians["bare"], 2)
+        print(json.dumps({"median_rows_per_s": medians, "refine_to_bare": ratio}), flush=True)
         spark.stop()
 
 
 def write_bronze(spark: SparkSession, settings: Settings, batches: int, rows: int, broken: float) -> None:
-    """One file a batch, as ingest would have written it."""
+    """One file a batch and partition, as ingest would have written it."""
     ensure_table(spark, settings, bronze("leads"))
     events = traffic(Way.KAFKA, batches * rows, run="perf", seed=1, mix=Mix(broken=broken))
     for batch in range(batches):
         for partition in range(PARTITIONS):
-            write_file(spark, settings, [next(events) for _ in range(rows // PARTITIONS)], partition, batch)
+            records = [next(events) for _ in range(rows // PARTITIONS)]
+            table = bronze_rows(records, partition, batch * len(records))
+            delta_log.append_rows(table, table_path(settings, "bronze.leads"))
 
 
-def write_file(
-    spark: SparkSession, settings: Settings, events: list[Event], partition: int, batch: int
-) -> None:
-    """One file with the next records of one partition."""
-    first = batch * len(events)
-    table = pa.table(
+def bronze_rows(events: list[Event], partition: int, first: int) -> pa.Table:
+    """The next records of one partition."""
+    now, count = datetime.now(UTC), len(events)
+    moment = pa.timestamp("us", tz="UTC")
+    return pa.table(
         {
             "key": [f"{e.tenant}|{e.key}".encode() for e in events],
             "value": [e.body for e in events],
-            "offset": pa.array(range(first, first + len(events)), pa.int64()),
+            "headers": pa.array([[]] * count, _HEADERS),
+            "topic": ["lead.ingest"] * count,
+            "partition": pa.array([partition] * count, pa.int32()),
+            "offset": pa.array(range(first, first + count), pa.int64()),
+            "kafka_timestamp": pa.array([now] * count, moment),
+            "ingested_at": pa.array([now] * count, moment),
+            "ingest_date": [now.date()] * count,
         }
     )
-    arrived = F.lit(datetime.now(UTC))
-    frame = spark.createDataFrame(table).select(
-        "key",
-        "value",
-        F.array().cast("array<struct<key: string, value: binary>>").alias("headers"),
-        F.lit("lead.ingest").alias("topic"),
-        F.lit(partition).alias("partition"),
-        "offset",
-        arrived.alias("kafka_timestamp"),
-        arrived.alias("ingested_at"),
-        F.to_date(arrived).alias("ingest_date"),
-    )
-    frame.coalesce(1).write.format("delta").mode("append").save(table_path(settings, "bronze.leads"))
 
 
-def measure(spark: SparkSession, settings: Settings) -> Iterator[dict[str, Any]]:
-    """A line per batch, then the median rows a second of those behind the first few."""
-    query = Refine(Context(spark, settings, "perf"), "leads")
-    runtime = Runtime(query.context, once=True)
-    found: list[Any] = []
-    remember(runtime, found)
-    runtime.run([query])
-    rates = []
-    for progress in found:
-        parts = {k: v / 1000 for k, v in progress["durationMs"].items()}
-        rates.append(progress["numInputRows"] / parts["triggerExecution"])
-        yield {
-            "batch": progress["batchId"],
-            "rows": progress["numInputRows"],
-            "per_s": round(rates[-1]),
-            **parts,
-        }
-    warm = rates[COLD:] or rates
-    yield {"median_rows_per_s": round(statistics.median(warm)), "of_batches": len(warm), "cold": rates[:1]}
+def read_bronze(context: Context) -> DataFrame:
+    """The table as a stream, as refine reads it."""
+    most = context.settings.streams.max_files_per_trigger
+    reader = context.spark.readStream.format("delta").option("maxFilesPerTrigger", most)
+    return reader.load(table_path(context.settings, "bronze.leads"))
 
 
-def remember(runtime: Runtime, found: list[Any]) -> None:
-    """Keep every batch's progress: Spark itself remembers the last hundred."""
-    from pyspark.sql.streaming.listener import StreamingQueryListener
+def measure(context: Context, query: Query) -> Iterator[dict[str, Any]]:
+    """Run the query through all there is: a line per batch."""
+    remembered = Remembered()
+    context.spark.streams.addListener(remembered)
+    Runtime(context, once=True).run([query])
+    context.spark.streams.removeListener(remembered)
+    for progress in remembered.batches:
+        seconds = {part: ms / 1000 for part, ms in progress["durationMs"].items()}
+        rate = round(progress["numInputRows"] / seconds["triggerExecution"])
+        told = {"query": query.name, "batch": progress["batchId"], "rows": progress["numInputRows"]}
+        print(json.dumps({**told, "rows_per_s": rate, "seconds": seconds}), flush=True)
+        yield {"rows_per_s": rate}
 
-    class Listener(StreamingQueryListener):
-        def onQueryStarted(self, event: Any) -> None:
-            return
 
-        def onQueryProgress(self, event: Any) -> None:
-            progress = json.loads(event.progress.json)
-            if progress["numInputRows"]:
-                found.append(progress)
+class Remembered(StreamingQueryListener):
+    """Keeps the progress of every batch that had rows."""
 
-        def onQueryIdle(self, event: Any) -> None:
-            return
+    def __init__(self) -> None:
+        self.batches: list[dict[str, Any]] = []
 
-        def onQueryTerminated(self, event: Any) -> None:
-            return
+    def onQueryStarted(self, event: Any) -> None:
+        """Nothing to keep."""
 
-    runtime.context.spark.streams.addListener(Listener())
+    def onQueryProgress(self, event: Any) -> None:
+        """Keep it."""
+        progress = json.loads(event.progress.json)
+        if progress["numInputRows"]:
+            self.batches.append(progress)
+
+    def onQueryIdle(self, event: Any) -> None:
+        """Nothing to keep."""
+
+    def onQueryTerminated(self, event: Any) -> None:
+        """Nothing to keep."""
 
 
 if __name__ == "__main__":
