@@ -22,6 +22,11 @@ def committed(path: str, application: str) -> int | None:
     return _opened(path).transaction_version(application)
 
 
+def version(path: str) -> int:
+    """The newest version of the local table at `path`."""
+    return _opened(path).version()
+
+
 def append(rows: DataFrame, path: str, application: str, version: int) -> None:
     """Commit the rows with the mark (application, version), by Spark. Asks nothing: see `committed`."""
     spark = rows.sparkSession

@@ -93,6 +93,14 @@ def _is_new(path: str, application: str, batch_id: int) -> bool:
     return done is None or done < batch_id
 
 
+def table_version(spark: SparkSession, settings: Settings, full_name: str) -> int:
+    """The table's newest version."""
+    path = table_path(settings, full_name)
+    if settings.lake_is_remote:
+        return int(DeltaTable.forPath(spark, path).history(1).collect()[0]["version"])
+    return delta_log.version(path)
+
+
 def properties(spark: SparkSession, settings: Settings, full_name: str) -> dict[str, str]:
     """The table's properties."""
     detail = DeltaTable.forPath(spark, table_path(settings, full_name)).detail().collect()[0]

@@ -66,6 +66,7 @@ class Deliver:
             if written.rejected:
                 letters = rejected_letters(self.context, self.domain, self.sink.name, written.rejected)
                 append_once(letters, self.context.settings, DEAD_LETTERS.full_name, query_id(batch), batch_id)
+                self.context.written.add(DEAD_LETTERS.full_name)
                 DEAD.labels(self.stream, f"sink:{self.sink.name}", "sink_rejected").inc(len(written.rejected))
         finally:
             rows.unpersist()

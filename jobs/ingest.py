@@ -114,6 +114,7 @@ class Ingest:
         fail_at(self.name, "after_write")
         entries = self._entries(self._ranges(batch, this))
         write_ledger(spark, settings, self.name, this, batch_id, entries)
+        self.context.written.update((self.table.full_name, LEDGER.full_name))
         for entry in entries:
             self.context.totals.add(rows_in=entry.in_rows, rows_out=entry.in_rows)
             EVENTS.labels(self.name, entry.stream, "bronze").inc(entry.in_rows)

@@ -18,6 +18,7 @@ from headwater.failpoints import arm
 from headwater.log import configure_logging, logger
 from headwater.session import build_session
 from headwater.settings import Settings, load_settings
+from headwater.tables import table_version
 from jobs.faults import translate
 from jobs.queries import Context
 from jobs.registry import JOBS
@@ -90,7 +91,8 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
             record_run(context, order.work, started, "failed", str(fault))
             raise
         record_run(context, order.work, started, "ok", None)
-        return {**asdict(context.totals), "table_versions": {}, **found}
+        versions = {name: table_version(spark, settings, name) for name in sorted(context.written)}
+        return {**asdict(context.totals), "table_versions": versions, **found}
     finally:
         _stop(spark)
 

@@ -38,6 +38,8 @@ class Context:
     accept_batch: int | None = None
     from_start: bool = False
     totals: Totals = field(default_factory=Totals)
+    # Names of the tables that this run has written to.
+    written: set[str] = field(default_factory=set)
 
     def has_checkpoint(self, query: str) -> bool:
         """Whether the query has started before: its checkpoint has the file `metadata` with its id."""

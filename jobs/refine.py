@@ -90,6 +90,7 @@ class Refine:
             fail_at(self.name, "after_write")
             entries = ledger_entries(balance)
             write_ledger(self.context.spark, self.context.settings, self.name, this, batch_id, entries)
+            self.context.written.add(LEDGER.full_name)
         finally:
             rows.unpersist()
         self._report(balance, entries)
@@ -115,9 +116,11 @@ class Refine:
                 table = SILVER[contract.stream].full_name
                 rows = fresh.transform(self.silver_rows[contract.stream])
                 append_once(rows, settings, table, this, batch_id)
+                self.context.written.add(table)
         if balance.count("dead", fresh=True):
             letters = fresh.transform(self.dead_letters).coalesce(1)
             append_once(letters, settings, DEAD_LETTERS.full_name, this, batch_id)
+            self.context.written.add(DEAD_LETTERS.full_name)
 
     def _report(self, balance: Balance, entries: list[Entry]) -> None:
         counts = {outcome: balance.count(outcome) for outcome in ("silver", "dead", "no_consent")}

@@ -64,6 +64,8 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     assert json.loads(status_file.read_text()) == first
     assert (first["job"], first["run_id"], first["status"]) == ("run", "first", "ok")
     assert (first["duplicate"], first["dead"], first["no_consent"], first["erased"]) == (60, 23, 9, 0)
+    tables = ("bronze.leads", "ops.dead_letters", "ops.ledger", "silver.leads")
+    assert first["table_versions"] == {name: newest_version(world, name) for name in tables}
     check(world)
     assert reasons(world) == {place: r.reason for place, r in world.sent.items() if r.reason}
     counts = prove(world)
@@ -71,6 +73,7 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
 
     second = world.done("run", "--once")
     assert (second["status"], second["rows_in"], second["rows_out"]) == ("ok", 0, 0)
+    assert second["table_versions"] == {}
     assert (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger"))) == before
 
     world.send([good("acme", "late")])
@@ -80,6 +83,11 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     world.sent.popitem()
     check(world)
     assert prove(world) == counts
+
+
+def newest_version(world: World, table: str) -> int:
+    log = world.lake / table.replace(".", "/") / "_delta_log"
+    return max(int(entry.stem) for entry in log.glob("*.json"))
 
 
 def reasons(world: World) -> dict[tuple[str, int, int], str]:
