@@ -3,10 +3,11 @@
 A micro-batch is a transaction of an application (`<query id>.<table>`, batch id). Delta's own check of that
 mark rebuilds the table's whole state by Spark jobs at every append, which costs more than the append. So on a
 local lake the mark is read by delta-rs, and Delta's writer commits without asking again; rows that are few
-and already on the driver are written by delta-rs altogether. The private Scala interface is in this file only
-(docs/adr/0013).
+and already on the driver, new tables and properties are written by delta-rs altogether. The private Scala
+interface is in this file only (docs/adr/0013).
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,29 @@ _TABLES_KEPT_OPEN = 64
 def committed(path: str, application: str) -> int | None:
     """The last version that `application` has committed to the local table at `path`; None for none."""
     return _opened(path).transaction_version(application)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a local table at `path`."""
+    return DeltaTable.is_deltatable(path)
+
+
+def create(path: str, schema: pa.Schema, partitions: Sequence[str], properties: dict[str, str]) -> None:
+    """Make an empty local table. Raises what delta-rs raises when there is one already."""
+    DeltaTable.create(
+        path, schema, mode="error", partition_by=list(partitions), configuration=dict(properties)
+    )
+    _open.cache_clear()
+
+
+def properties(path: str) -> dict[str, str]:
+    """The table's properties."""
+    return dict(_opened(path).metadata().configuration)
+
+
+def set_property(path: str, key: str, value: str) -> None:
+    """Set one property, ours or Delta's."""
+    _opened(path).alter.set_table_properties({key: value}, raise_if_not_exists=False)
 
 
 def version(path: str) -> int:

@@ -1,10 +1,13 @@
 """Delta tables of the lake: create, append exactly once, read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
 from headwater import delta_log
 from headwater.locks import commit_lock
@@ -30,24 +33,31 @@ def checkpoint_path(settings: Settings, query: str) -> str:
 
 def exists(spark: SparkSession, settings: Settings, full_name: str) -> bool:
     """Whether the Delta table is there."""
-    return bool(DeltaTable.isDeltaTable(spark, table_path(settings, full_name)))
+    path = table_path(settings, full_name)
+    return bool(DeltaTable.isDeltaTable(spark, path)) if settings.lake_is_remote else delta_log.exists(path)
 
 
 def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
     """Create `table` (a schemas.tables.Table) unless it is there; whether it was created."""
     if exists(spark, settings, table.full_name):
         return False
-    properties = PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.statistics)}
-    builder = DeltaTable.createIfNotExists(spark).location(table_path(settings, table.full_name))
-    for column in spark.createDataFrame([], table.columns).schema:
-        builder = builder.addColumn(column.name, column.dataType)
-    for key, value in properties.items():
-        builder = builder.property(key, value)
-    if table.partitions:
-        builder = builder.partitionedBy(*table.partitions)
+    path, schema = table_path(settings, table.full_name), spark.createDataFrame([], table.columns).schema
+    wanted = PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.statistics)}
     with commit_lock(settings.lake_root, table.full_name):
-        builder.execute()
+        if settings.lake_is_remote:
+            _create(spark, path, schema, table.partitions, wanted)
+        elif not delta_log.exists(path):  # another query was quicker
+            delta_log.create(path, to_arrow_schema(schema), table.partitions, wanted)
     return True
+
+
+def _create(
+    spark: SparkSession, path: str, schema: StructType, partitions: Sequence[str], wanted: dict[str, str]
+) -> None:
+    builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(schema)
+    for key, value in wanted.items():
+        builder = builder.property(key, value)
+    (builder.partitionedBy(*partitions) if partitions else builder).execute()
 
 
 def read_table(spark: SparkSession, settings: Settings, full_name: str) -> DataFrame:
@@ -103,13 +113,19 @@ def table_version(spark: SparkSession, settings: Settings, full_name: str) -> in
 
 def properties(spark: SparkSession, settings: Settings, full_name: str) -> dict[str, str]:
     """The table's properties."""
-    detail = DeltaTable.forPath(spark, table_path(settings, full_name)).detail().collect()[0]
-    return dict(detail["properties"])
+    path = table_path(settings, full_name)
+    if settings.lake_is_remote:
+        return dict(DeltaTable.forPath(spark, path).detail().collect()[0]["properties"])
+    return delta_log.properties(path)
 
 
 def set_property(spark: SparkSession, settings: Settings, full_name: str, key: str, value: str) -> None:
     """Set one property. Keys and values come from us or from the broker, never from data."""
-    path = table_path(settings, full_name).replace("`", "``")
-    quoted = [text.replace("\\", "\\\\").replace("'", "\\'") for text in (key, value)]
+    path = table_path(settings, full_name)
     with commit_lock(settings.lake_root, full_name):
-        spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{quoted[0]}' = '{quoted[1]}')")
+        if not settings.lake_is_remote:
+            delta_log.set_property(path, key, value)
+            return
+        name = path.replace("`", "``")
+        quoted = [text.replace("\\", "\\\\").replace("'", "\\'") for text in (key, value)]
+        spark.sql(f"ALTER TABLE delta.`{name}` SET TBLPROPERTIES ('{quoted[0]}' = '{quoted[1]}')")
