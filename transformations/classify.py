@@ -7,7 +7,7 @@ Payload bytes go on only with dead rows, so that the shuffle before the dedupe c
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +22,11 @@ from schemas.contract import Contract
 from schemas.tables import LINEAGE, SILVER
 from transformations.registry import NORMALISE
 from transformations.validate import told
-from transformations.verdict import Verdict, judge
+from transformations.verdict import Judge, judge
 
 DEAD_LETTER_PAYLOAD_BYTES = 256 << 10
 _HEADERS = "ARRAY<STRUCT<key: STRING, value: BINARY>>"
+_DOMAINS_REMEMBERED = 16
 _PLACE = ("topic", "partition", "offset", "ingested_at")
 
 
@@ -96,15 +97,11 @@ class Classifier:
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return map(self._judged, batches)
 
-    @cached_property
-    def _judges(self) -> dict[str, tuple[str, Callable[[bytes | None, int], Verdict]]]:
-        return {c.topic: (c.stream, judge(c, NORMALISE[c.stream](self.geo_database))) for c in self.contracts}
-
     def _judged(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         values, topics = batch.column("value").to_pylist(), batch.column("topic").to_pylist()
         offsets, partitions = batch.column("offset").to_pylist(), batch.column("partition").to_pylist()
         arrived = batch.column("ingested_at").cast(pa.int64()).to_pylist()
-        judges = self._judges
+        judges = _judges(self.contracts, self.geo_database)
         streams = [judges[topic][0] for topic in topics]
         verdicts = [judges[t][1](v, at) for t, v, at in zip(topics, values, arrived, strict=True)]
         places = zip(topics, partitions, offsets, strict=True)
@@ -141,6 +138,12 @@ class Classifier:
     def _column(self, wanted: pa.Field, made: dict[str, Any], batch: pa.RecordBatch) -> pa.Array:
         found = made[wanted.name] if wanted.name in made else batch.column(wanted.name)
         return pa.array(found, wanted.type) if isinstance(found, list) else found.cast(wanted.type)
+
+
+@lru_cache(maxsize=_DOMAINS_REMEMBERED)
+def _judges(contracts: tuple[Contract, ...], geo_database: str | None) -> dict[str, tuple[str, Judge]]:
+    """Stream and judge by topic, compiled once in a Python worker, not once in a task."""
+    return {c.topic: (c.stream, judge(c, NORMALISE[c.stream](geo_database))) for c in contracts}
 
 
 def fingerprint(codes: Sequence[str], value: bytes | None) -> str:

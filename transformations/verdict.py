@@ -29,7 +29,10 @@ class Verdict(NamedTuple):
     row: dict[str, Any] | None = None
 
 
-def judge(contract: Contract, normalise: Normalise) -> Callable[[bytes | None, int], Verdict]:
+Judge = Callable[[bytes | None, int], Verdict]
+
+
+def judge(contract: Contract, normalise: Normalise) -> Judge:
     """A function (value, arrival in µs) → Verdict by this contract.
 
     Refused consent wins over every other fault, even in a document too large to be taken.
