@@ -123,7 +123,7 @@ class Ingest:
     def _ranges(self, batch: DataFrame, this: str) -> Ranges:
         observed = batch_numbers(self.context.spark, this, self.name).observed
         ranges = observed_ranges(observed, self.places)
-        # Nothing was observed when Delta skipped a replayed batch: the plan did not run, and `total` is 0.
+        # Nothing was observed when a replayed batch was in the table already: the plan did not run.
         return ranges or counted_ranges(batch)
 
     def _entries(self, ranges: Ranges) -> list[Entry]:

@@ -83,7 +83,7 @@ def enter_again(spark: SparkSession, world: World, key: str, hours: int) -> None
         {
             "received_at": F.col("received_at") + later,
             "event_time": F.col("event_time") + later,
-            "row_version": F.col("row_version") + F.lit(hours * 3_600_000) * F.lit(1 << 20),
+            "row_version": F.col("row_version") + F.lit(hours * 3_600_000 << 20),
         }
     )
     append_once(shifted, world.settings, "silver.leads", f"test-{key}", 0)
