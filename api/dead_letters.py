@@ -15,6 +15,7 @@ import orjson
 from api.events import STREAM, Refused, contract
 from api.metrics import DEAD_LETTERS
 from api.publisher import Publisher, Record
+from headwater import identity
 from headwater.clock import iso, utc_now
 from headwater.version import CODE_VERSION
 
@@ -60,12 +61,11 @@ def says_no_consent(raw: bytes) -> bool:
 
 
 def dead_letter(raw: bytes, tenant_id: str, refused: Refused) -> Record:
-    """The record; `fingerprint` = sha-256 of the sorted reason codes joined by commas, NUL, the bytes."""
+    """The record."""
     name = hashlib.sha256(f"api\0{uuid.uuid4()}".encode()).hexdigest()
-    codes = ",".join(sorted({fault.code for fault in refused.faults}))
     row: dict[str, object] = {
         "dead_letter_id": name,
-        "fingerprint": hashlib.sha256(codes.encode() + b"\0" + raw).hexdigest(),
+        "fingerprint": identity.fingerprint((fault.code for fault in refused.faults), raw),
         "stream": STREAM,
         "stage": "api",
         "tenant_id": tenant_id,

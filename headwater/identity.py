@@ -40,3 +40,8 @@ def record_hash(topic: str, partition: int, offset: int) -> str:
 def row_version(event_time_us: int, offset: int) -> int:
     """Event time in ms, shifted left by 20 bits, or the offset's low 20 bits: later event, then offset."""
     return event_time_us // 1000 << _OFFSET_BITS | offset & (1 << _OFFSET_BITS) - 1
+
+
+def fingerprint(codes: Iterable[str], value: bytes | None) -> str:
+    """SHA-256 in hex of the sorted distinct reason codes joined by commas, NUL, and the whole value."""
+    return hashlib.sha256(",".join(sorted(set(codes))).encode() + b"\0" + (value or b"")).hexdigest()

@@ -4,7 +4,6 @@ The records go through Python as Arrow batches, once: what is decided of each is
 Payload bytes go on only with dead rows, so that the shuffle before the dedupe carries fields, not documents.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from headwater.identity import record_hash, row_version
+from headwater.identity import fingerprint, record_hash, row_version
 from schemas.contract import Contract
 from schemas.tables import LINEAGE, SILVER
 from transformations.registry import NORMALISE
@@ -144,8 +143,3 @@ class Classifier:
 def _judges(contracts: tuple[Contract, ...], geo_database: str | None) -> dict[str, tuple[str, Judge]]:
     """Stream and judge by topic, compiled once in a Python worker, not once in a task."""
     return {c.topic: (c.stream, judge(c, NORMALISE[c.stream](geo_database))) for c in contracts}
-
-
-def fingerprint(codes: Sequence[str], value: bytes | None) -> str:
-    """sha-256 of the sorted distinct reason codes joined by commas, NUL, and the whole value."""
-    return hashlib.sha256(",".join(sorted(set(codes))).encode() + b"\0" + (value or b"")).hexdigest()
