@@ -16,6 +16,10 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from pyspark.sql import DataFrame
 
 _TABLES_KEPT_OPEN = 64
+# Commits from one checkpoint of the log to the next. Spark takes seconds for one, delta-rs milliseconds, so
+# the tables themselves ask Spark for none.
+CHECKPOINT_EVERY = 50
+NO_CHECKPOINTS = "1000000000"
 
 
 def committed(path: str, application: str) -> int | None:
@@ -51,8 +55,11 @@ def version(path: str) -> int:
     return _opened(path).version()
 
 
-def append(rows: DataFrame, path: str, application: str, version: int) -> None:
-    """Commit the rows with the mark (application, version), by Spark. Asks nothing: see `committed`."""
+def append(rows: DataFrame, path: str, application: str, version: int) -> bool:
+    """Commit the rows with the mark (application, version), by Spark; whether the log has a new checkpoint.
+
+    Asks nothing: see `committed`.
+    """
     spark = rows.sparkSession
     jvm: Any = spark._jvm
     log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
@@ -61,13 +68,26 @@ def append(rows: DataFrame, path: str, application: str, version: int) -> None:
     transaction = log.startTransaction()
     transaction.updateSetTransaction(application, version, nothing)
     how = update(jvm.org.apache.spark.sql.streaming.OutputMode.Append(), application, version, nothing)
-    transaction.commit(transaction.writeFiles(rows._jdf), how)
+    return _checkpointed(path, int(transaction.commit(transaction.writeFiles(rows._jdf), how)))
 
 
-def append_rows(rows: pa.Table, path: str, mark: tuple[str, int] | None = None) -> None:
-    """Commit a few rows without Spark, with the mark (application, version) if there is one. Asks nothing."""
+def append_rows(rows: pa.Table, path: str, mark: tuple[str, int] | None = None) -> bool:
+    """The same for a few rows, without Spark; the mark (application, version) may be left out."""
     marks = CommitProperties(app_transactions=[Transaction(*mark)] if mark else None)
     write_deltalake(_opened(path), rows, mode="append", commit_properties=marks)
+    return _checkpointed(path, version(path))
+
+
+def _checkpointed(path: str, version: int) -> bool:
+    if version % CHECKPOINT_EVERY:
+        return False
+    _opened(path).create_checkpoint()
+    return True
+
+
+def table_id(path: str) -> str:
+    """What checkpoints of queries call the local table at `path`."""
+    return str(_opened(path).metadata().id)
 
 
 def _opened(path: str) -> DeltaTable:

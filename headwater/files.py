@@ -24,6 +24,17 @@ def delete_folder(spark: SparkSession, path: str) -> bool:
     return bool(files.delete(place, True))
 
 
+def plain_local_files(spark: SparkSession) -> None:
+    """No `.crc` beside every local file: delta-rs replaces files without renewing them.
+
+    Besides, Hadoop runs a process for each file it makes or renames when its native library is not there.
+    """
+    jvm: Any = spark._jvm
+    local = jvm.org.apache.hadoop.fs.FileSystem.getLocal(spark._jsc.hadoopConfiguration())
+    local.setWriteChecksum(False)
+    local.setVerifyChecksum(False)
+
+
 def _resolve(spark: SparkSession, path: str) -> tuple[Any, Any]:
     jvm: Any = spark._jvm
     place = jvm.org.apache.hadoop.fs.Path(path)

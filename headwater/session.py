@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from headwater.files import plain_local_files
 from headwater.settings import ROOT, Settings
 
 # A driver of micro-batches runs a great deal of code a few times each. The optimising compiler would spend a
@@ -14,6 +15,14 @@ _PATIENT_JIT = (
     "-XX:ReservedCodeCacheSize=512m -XX:Tier4InvocationThreshold=40000 -XX:Tier4MinInvocationThreshold=6000"
     " -XX:Tier4CompileThreshold=100000 -XX:Tier4BackEdgeThreshold=600000"
 )
+
+# The other way of making a file whole or not at all, by FileContext, runs eight processes for it.
+_LOCAL_FILES = {
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+    "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+}
 
 
 def build_session(settings: Settings, app: str) -> SparkSession:
@@ -25,11 +34,14 @@ def build_session(settings: Settings, app: str) -> SparkSession:
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
+    if not settings.lake_is_remote:
+        plain_local_files(spark)
     return spark
 
 
 def _defaults(settings: Settings) -> dict[str, str]:
-    return {**_delta(), **_streaming(settings), **_runtime(settings)}
+    local = {} if settings.lake_is_remote else _LOCAL_FILES
+    return {**_delta(), **local, **_streaming(settings), **_runtime(settings)}
 
 
 def _delta() -> dict[str, str]:

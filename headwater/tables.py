@@ -11,13 +11,13 @@ from pyspark.sql.types import StructType
 
 from headwater import delta_log
 from headwater.locks import commit_lock
+from headwater.log_trim import trim
 from headwater.settings import Settings
 
 PROPERTIES = {
     # Readable by anyone who reads Delta; erased rows leave no trace in the log beyond these days.
     "delta.deletedFileRetentionDuration": "interval 7 days",
     "delta.logRetentionDuration": "interval 30 days",
-    "delta.checkpointInterval": "50",
 }
 
 
@@ -42,7 +42,11 @@ def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
     if exists(spark, settings, table.full_name):
         return False
     path, schema = table_path(settings, table.full_name), spark.createDataFrame([], table.columns).schema
-    wanted = PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.statistics)}
+    checkpoints = str(delta_log.CHECKPOINT_EVERY) if settings.lake_is_remote else delta_log.NO_CHECKPOINTS
+    wanted = PROPERTIES | {
+        "delta.checkpointInterval": checkpoints,
+        "delta.dataSkippingStatsColumns": ",".join(table.statistics),
+    }
     with commit_lock(settings.lake_root, table.full_name):
         if settings.lake_is_remote:
             _create(spark, path, schema, table.partitions, wanted)
@@ -72,8 +76,8 @@ def append_once(rows: DataFrame, settings: Settings, full_name: str, query_id: s
         if settings.lake_is_remote:
             marked = {"txnAppId": application, "txnVersion": str(batch_id)}
             rows.write.format("delta").mode("append").options(**marked).save(path)
-        elif _is_new(path, application, batch_id):
-            delta_log.append(rows, path, application, batch_id)
+        elif _is_new(path, application, batch_id) and delta_log.append(rows, path, application, batch_id):
+            trim(settings.lake_root, path, delta_log.table_id(path))
 
 
 def append_rows(
@@ -94,8 +98,9 @@ def append_rows(
         return
     application = f"{mark[0]}.{full_name}" if mark else ""
     with commit_lock(settings.lake_root, full_name):
-        if not mark or _is_new(path, application, mark[1]):
-            delta_log.append_rows(rows, path, (application, mark[1]) if mark else None)
+        fresh = not mark or _is_new(path, application, mark[1])
+        if fresh and delta_log.append_rows(rows, path, (application, mark[1]) if mark else None):
+            trim(settings.lake_root, path, delta_log.table_id(path))
 
 
 def _is_new(path: str, application: str, batch_id: int) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headwater import delta_log
+from headwater.log_trim import trim
 from headwater.settings import Settings
 from headwater.tables import append_once, append_rows, ensure_table, read_table, table_path
 from schemas.tables import Table
@@ -66,14 +67,14 @@ def test_deltas_own_check_finds_the_mark(spark: SparkSession, lake: Settings) ->
 def test_a_mark_outlives_a_checkpoint_of_the_log(spark: SparkSession, lake: Settings) -> None:
     path = table_path(lake, NUMBERS.full_name)
     append_once(spark.createDataFrame([(1, "x")], NUMBERS.columns), lake, NUMBERS.full_name, "early", 9)
-    for batch_id in range(55):  # delta.checkpointInterval is 50
+    for batch_id in range(delta_log.CHECKPOINT_EVERY + 5):
         append_rows(spark, arrow(2), lake, NUMBERS.full_name, ("late", batch_id))
     assert list(Path(path, "_delta_log").glob("*.checkpoint*"))
-    for query, batch_id in (("early", 9), ("late", 54)):
+    for query, batch_id in (("early", 9), ("late", delta_log.CHECKPOINT_EVERY + 4)):
         append_once(
             spark.createDataFrame([(3, "x")], NUMBERS.columns), lake, NUMBERS.full_name, query, batch_id
         )
-    assert numbers(spark, lake) == [1, *[2] * 55]
+    assert numbers(spark, lake) == [1, *[2] * (delta_log.CHECKPOINT_EVERY + 5)]
 
 
 def test_only_listed_columns_leave_statistics_in_the_log(spark: SparkSession, lake: Settings) -> None:
@@ -83,3 +84,37 @@ def test_only_listed_columns_leave_statistics_in_the_log(spark: SparkSession, la
     text = "".join(log.read_text() for log in logs)
     assert "canary" not in text and '\\"x\\"' not in text
     assert '\\"n\\":2' in text
+
+
+def test_a_stream_that_was_away_goes_on_from_a_trimmed_log(
+    spark: SparkSession, lake: Settings, tmp_path: Path
+) -> None:
+    path, checkpoint = table_path(lake, NUMBERS.full_name), f"{lake.lake_root}/_checkpoints/reader"
+    taken: list[int] = []
+
+    def read() -> None:
+        stream = spark.readStream.format("delta").load(path).writeStream
+        stream = stream.option("checkpointLocation", checkpoint).trigger(availableNow=True)
+        stream.foreachBatch(
+            lambda rows, _: taken.extend(r["n"] for r in rows.collect())
+        ).start().awaitTermination()
+
+    def write(first: int, count: int) -> None:
+        for n in range(first, first + count):
+            append_rows(spark, arrow(n), lake, NUMBERS.full_name)
+        row = spark.createDataFrame([(first + count, "x")], NUMBERS.columns)
+        append_once(row, lake, NUMBERS.full_name, "writer", first)
+
+    write(0, 120)
+    read()
+    write(200, 120)
+    forgotten = [trim(lake.lake_root, path, delta_log.table_id(path), kept_s=0)]
+    read()
+    write(400, 120)
+    read()
+    forgotten.append(trim(lake.lake_root, path, delta_log.table_id(path), kept_s=0))
+    write(600, 20)
+    read()
+    assert all(forgotten)
+    assert sorted(taken) == numbers(spark, lake)
+    assert sorted(taken) == [*range(121), *range(200, 321), *range(400, 521), *range(600, 621)]

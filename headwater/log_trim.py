@@ -1,0 +1,61 @@
+"""A table's log stays short: what every query has read past, a while ago and before a checkpoint, is deleted.
+
+Each look at a Delta table lists its whole log. At a commit every few seconds that would be tens of thousands
+of files within days, and seconds for each look. Delta itself deletes by age alone, so an age that keeps the
+log short would cut off a query that was away for longer.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from headwater.log import logger
+
+KEPT_S = 2 * 3600
+_log = logger(__name__)
+_VERSION = re.compile(r"\.?(\d{20})\.")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+
+
+def trim(lake: str, path: str, table_id: str, kept_s: float = KEPT_S) -> int:
+    """Delete the entries that nobody needs any more of the local table at `path`; how many files that were.
+
+    A query that is away keeps what it has not read, for as long as its checkpoint is there. Every version
+    that is left can still be read. While any query's checkpoint cannot be understood nothing is deleted.
+    """
+    log = Path(path, "_delta_log")
+    try:
+        needed = [_newest(log, time.time() - kept_s), *_positions(Path(lake, "_checkpoints"), table_id)]
+    except ValueError:
+        _log.warning("log_not_trimmed", table=path, why="a checkpoint under _checkpoints cannot be read")
+        return 0
+    starts = [int(found[1]) for file in log.iterdir() if (found := _CHECKPOINT.fullmatch(file.name))]
+    first = max((start for start in starts if start <= min(needed)), default=0)
+    forgotten = [f for f in log.iterdir() if (found := _VERSION.match(f.name)) and int(found[1]) < first]
+    for file in forgotten:
+        file.unlink(missing_ok=True)
+    return len(forgotten)
+
+
+def _newest(log: Path, before: float) -> int:
+    """The newest version that was committed before a moment; 0 when none was."""
+    old = [file for file in log.glob("*.json") if file.stat().st_mtime < before]
+    return max((int(file.stem) for file in old if file.stem.isdecimal()), default=0)
+
+
+def _positions(checkpoints: Path, table_id: str) -> Iterator[int]:
+    """The version that each query reads this table from when it is started again.
+
+    Spark then asks for its last committed batch once more, so it reads from where the one before that ended;
+    a first batch read the whole version before the one that its end names.
+    """
+    for query in checkpoints.iterdir() if checkpoints.is_dir() else ():
+        last = max((int(f.name) for f in query.glob("commits/*") if f.name.isdecimal()), default=0)
+        ends = [query / "offsets" / str(batch) for batch in (last - 1, last)]
+        for end in [end for end in ends if end.exists()][:1]:
+            for line in end.read_text(encoding="utf-8").splitlines()[2:]:
+                position = json.loads(line)
+                if isinstance(position, dict) and position.get("reservoirId") == table_id:
+                    yield int(position["reservoirVersion"]) - 1

@@ -1,0 +1,104 @@
+"""What of a table's log is deleted: nothing that a query, a reader or the table itself still needs."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from headwater import delta_log
+from headwater.log_trim import trim
+
+COMMITS = 2 * delta_log.CHECKPOINT_EVERY + 10
+LAST_CHECKPOINT = 2 * delta_log.CHECKPOINT_EVERY
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A table with checkpoints of its log at 50 and 100 and ten more commits."""
+    path = str(tmp_path_factory.mktemp("lake") / "numbers")
+    rows = pa.table({"n": pa.array([1], pa.int64())})
+    delta_log.create(path, rows.schema, [], {"delta.checkpointInterval": delta_log.NO_CHECKPOINTS})
+    for _ in range(COMMITS):
+        delta_log.append_rows(rows, path)
+    return path
+
+
+@pytest.fixture
+def table(grown: str, tmp_path: Path) -> str:
+    """A copy of that table in a lake of its own."""
+    path = tmp_path / "bronze" / "numbers"
+    shutil.copytree(grown, path)
+    return str(path)
+
+
+def query_at(lake: Path, name: str, table_id: str, *ends: int, committed: bool = True) -> None:
+    """A query's checkpoint as Spark leaves it: where its last batches ended."""
+    offsets, commits = (Path(lake, "_checkpoints", name, part) for part in ("offsets", "commits"))
+    for folder in (offsets, commits):
+        folder.mkdir(parents=True)
+    for batch, end in enumerate(ends):
+        (offsets / str(batch)).write_text(position(table_id, end))
+        (offsets / f".{batch}.crc").write_text("")
+        if committed:
+            (commits / str(batch)).write_text("v1\n{}")
+
+
+def position(table_id: str, version: int) -> str:
+    at = {"sourceVersion": 1, "reservoirId": table_id, "reservoirVersion": version, "index": -1}
+    return "v1\n{}\n" + json.dumps(at)
+
+
+def versions(path: str) -> list[int]:
+    return sorted(int(file.stem) for file in Path(path, "_delta_log").glob("*.json"))
+
+
+def test_entries_before_the_last_checkpoint_are_deleted(table: str, tmp_path: Path) -> None:
+    assert trim(str(tmp_path), table, delta_log.table_id(table), kept_s=0) > 0
+    assert versions(table) == list(range(LAST_CHECKPOINT, COMMITS + 1))
+    assert [f.name[:20] for f in Path(table, "_delta_log").glob("*.checkpoint.*")] == [f"{100:020}"]
+
+
+def test_the_trimmed_table_reads_and_grows_as_before(table: str, tmp_path: Path) -> None:
+    trim(str(tmp_path), table, delta_log.table_id(table), kept_s=0)
+    assert DeltaTable(table).to_pyarrow_table().num_rows == COMMITS
+    delta_log.append_rows(pa.table({"n": pa.array([1], pa.int64())}), table, ("query", 3))
+    assert delta_log.committed(table, "query") == 3
+
+
+def test_recent_entries_stay(table: str, tmp_path: Path) -> None:
+    assert trim(str(tmp_path), table, delta_log.table_id(table), kept_s=3600) == 0
+    before_51 = sorted(Path(table, "_delta_log").glob("*.json"))[:52]
+    for file in before_51:
+        os.utime(file, (0, time.time() - 7200))
+    trim(str(tmp_path), table, delta_log.table_id(table), kept_s=3600)
+    assert versions(table) == list(range(50, COMMITS + 1))
+
+
+@pytest.mark.parametrize(("at", "first_left"), [(3, 0), (50, 0), (51, 50), (100, 50), (101, 100), (105, 100)])
+def test_what_a_query_reads_when_it_starts_again_stays(
+    table: str, tmp_path: Path, at: int, first_left: int
+) -> None:
+    query_at(tmp_path, "refine.numbers", delta_log.table_id(table), 2, at, 109)
+    query_at(tmp_path, "deliver.numbers", delta_log.table_id(table), 108, 109)
+    query_at(tmp_path, "deliver.letters", "another-table", 1, 1)
+    trim(str(tmp_path), table, delta_log.table_id(table), kept_s=0)
+    assert versions(table) == list(range(first_left, COMMITS + 1))
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_query_in_or_behind_its_first_batch_counts_too(table: str, tmp_path: Path, committed: bool) -> None:
+    query_at(tmp_path, "refine.numbers", delta_log.table_id(table), 60, committed=committed)
+    trim(str(tmp_path), table, delta_log.table_id(table), kept_s=0)
+    assert versions(table)[0] == 50
+
+
+def test_while_a_querys_checkpoint_is_broken_nothing_is_deleted(table: str, tmp_path: Path) -> None:
+    query_at(tmp_path, "refine.numbers", delta_log.table_id(table), 60)
+    Path(tmp_path, "_checkpoints", "refine.numbers", "offsets", "0").write_text('v1\n{}\n{"sourceV')
+    assert trim(str(tmp_path), table, delta_log.table_id(table), kept_s=0) == 0
+    assert len(versions(table)) == COMMITS + 1
