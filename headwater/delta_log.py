@@ -85,6 +85,11 @@ def _checkpointed(path: str, version: int) -> bool:
     return True
 
 
+def read(path: str, columns: list[str], where: tuple[str, str]) -> pa.Table:
+    """These columns of the rows whose column where[0] is where[1]."""
+    return _opened(path).to_pyarrow_table(columns=columns, filters=[(where[0], "=", where[1])])
+
+
 def table_id(path: str) -> str:
     """What checkpoints of queries call the local table at `path`."""
     return str(_opened(path).metadata().id)

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from headwater.clock import utc_now
 from headwater.offsets import Ranges
 from headwater.settings import Settings
-from headwater.tables import append_rows, exists, read_table
+from headwater.tables import append_rows, exists, read_few
 from headwater.version import CODE_VERSION
 
 Offsets = dict[str, int]
@@ -78,11 +78,12 @@ def high_water(
     """
     if not exists(spark, settings, TABLE):
         return {}
-    entries = read_table(spark, settings, TABLE).where(F.col("query") == query)
+    entries = read_few(spark, settings, TABLE, ["query_id", "offsets"], ("query", query))
     if before is not None:
-        entries = entries.where(F.col("query_id") != before)
+        entries = entries.filter(pc.field("query_id") != before)
     if only is not None:
-        entries = entries.where(F.col("query_id") == only)
-    ranges = entries.select(F.explode("offsets").alias("place", "range"))
-    found = ranges.groupBy("place").agg(F.max(F.element_at("range", 2)).alias("last")).collect()
-    return {row["place"]: row["last"] for row in found}
+        entries = entries.filter(pc.field("query_id") == only)
+    maps = entries.column("offsets").combine_chunks()
+    ends = pa.table({"place": maps.keys, "last": pc.list_element(maps.items, 1)})
+    highest = ends.group_by("place").aggregate([("last", "max")])
+    return dict(zip(highest["place"].to_pylist(), highest["last_max"].to_pylist(), strict=True))

@@ -22,6 +22,9 @@ System = Annotated[str, typer.Option(help="The destination, for example postgres
 FromStart = Annotated[bool, typer.Option(help="Empty the destination and rebuild it from silver.")]
 Trace = Annotated[list[str] | None, typer.Option(help="Also tell what became of keys with this prefix.")]
 AlsoAudit = Annotated[bool, typer.Option(help="Do what audit does as well, in the same session.")]
+Prove = Annotated[
+    bool, typer.Option(help="After the last batch, do what audit and reconcile do; exit 3 on any difference.")
+]
 Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
 
 
@@ -73,13 +76,16 @@ def deliver(
 def run(
     domain: Domains = None,
     once: Once = False,
+    prove: Prove = False,
+    trace: Trace = None,
     run_id: RunId = None,
     dry_run: DryRun = False,
     status_file: StatusFile = None,
     env: Env = None,
 ) -> None:
     """Run every query of the domains in one Spark application: ingest, refine and all deliveries."""
-    launch(Launch("run", tuple(domain or ()), once, run_id, dry_run, status_file, env))
+    order = Launch("run", tuple(domain or ()), once, run_id, dry_run, status_file, env)
+    launch(replace(order, prove=prove, trace=tuple(trace or ())))
 
 
 @app.command()

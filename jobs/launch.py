@@ -45,6 +45,7 @@ class Launch:
     accept_batch: int | None = None
     trace: tuple[str, ...] = ()
     also_audit: bool = False
+    prove: bool = False
 
     @property
     def work(self) -> str:

@@ -27,7 +27,7 @@ def _deliver(context: Context, order: Any) -> None:
     Runtime(context, once=order.once).run([Deliver(context, order.domains[0], order.to)])
 
 
-def _run(context: Context, order: Any) -> None:
+def _run(context: Context, order: Any) -> dict[str, Any]:
     domains = order.domains or tuple(sorted({c.domain for c in contracts().values()}))
     stages: list[list[Query]] = [[], [], []]
     for domain in domains:
@@ -38,6 +38,9 @@ def _run(context: Context, order: Any) -> None:
     # With --once each stage takes all that the one before has left.
     for queries in stages if order.once else [[query for stage in stages for query in stage]]:
         runtime.run(queries)
+    if not order.prove:
+        return {}
+    return {"proof": {domain: reconcile(context, domain, order.trace, also_audit=True) for domain in domains}}
 
 
 def _migrate(context: Context, order: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """`python -m local demo`: the whole way once, and the proof that nothing was lost on it.
 
 Stack, migrations, API and jobs; a backlog in Kafka while Spark starts; then HTTP and Kafka traffic together;
-then all of it must arrive, both processes must end with 0, and the tables must agree with what was sent.
+then all of it must arrive, both processes must end with 0, and the tables must agree with what was sent,
+which the jobs prove themselves as they end.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from headwater.errors import HeadwaterError, SetupError
 from headwater.settings import Settings, load_settings
 from local import stack
 from local.credentials import DEMO_KEYS, read_secret
-from local.demo_check import check, prefix
+from local.demo_check import check, prefix, proof
 from local.demo_processes import Child
 from local.demo_report import Measured, report
 from local.demo_send import Tally, send_http, send_kafka
@@ -86,11 +87,11 @@ class Demo:
             self.measured_from = time.time()
             self._send("sending", "m", self.seconds)
             self._drain()
-            self._stop()
-        rows = self._rows()
-        kept = end_offset(self.settings, DLQ) - refusals
-        self.tell("checking: audit of the ledger, and every sink against silver by key and hash")
-        findings = check(self.run, self.tallies, self.tell)
+            jobs = self._stop()
+            rows = self._rows()
+            kept = end_offset(self.settings, DLQ) - refusals
+            self.tell("checking: audit of the ledger, and every sink against silver by key and hash")
+            findings = check(jobs, self.run, self.tallies, self.tell)
         findings.faults += [
             f"{system} has {count} rows of this run, expected {len(self._tenants())}"
             for system, count in rows.items()
@@ -123,7 +124,8 @@ class Demo:
 
     def _start(self, at_the_end: ExitStack) -> None:
         self.tell(f"starting the jobs and the API on port {self.settings.api.port}")
-        for name, words in (("jobs", ("jobs", "run", "--domain", "leads")), ("api", ("api",))):
+        run = ("jobs", "run", "--domain", "leads", *proof(self.run))
+        for name, words in (("jobs", run), ("api", ("api",))):
             child = Child(name, *words)
             at_the_end.callback(child.kill)
             self.children.append(child)
@@ -178,13 +180,15 @@ class Demo:
         self._until(lambda: self.watch.has(wanted), limit_s, lambda: f"  {what}: {self._arrivals(wanted)}")
         self._until(indexed, limit_s, lambda: f"  {what} in Elasticsearch", every_s=1.0)
 
-    def _stop(self) -> None:
+    def _stop(self) -> Child:
+        """Both end between two batches; the jobs, which are returned, then prove what they did."""
         self.tell("stopping jobs and API (SIGTERM)")
         for child in self.children:
             child.ask_to_stop()
-        for child in self.children:
-            if code := child.stop():
-                raise HeadwaterError(f"{child.name} ended with exit code {code}, not 0; {child.tail()}")
+        jobs, api = self.children
+        if code := api.stop():
+            raise HeadwaterError(f"{api.name} ended with exit code {code}, not 0; {api.tail()}")
+        return jobs
 
     def _rows(self) -> dict[str, int]:
         return {

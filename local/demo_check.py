@@ -1,4 +1,4 @@
-"""Does what was sent equal what the tables have? The sender's count against `jobs reconcile`: tables only."""
+"""Does what was sent equal what the tables have? The sender's count against what `jobs run --prove` read."""
 
 import time
 from collections.abc import Callable
@@ -30,18 +30,18 @@ def prefix(run: str, way: Way) -> str:
     return f"{run}{way[0]}-"
 
 
-def check(run: str, tallies: dict[Way, Tally], tell: Callable[[str], None]) -> Findings:
-    """Audit, reconcile and compare. Raises HeadwaterError when the job itself fails."""
-    traces = [word for way in tallies for word in ("--trace", prefix(run, way))]
-    job = Child("reconcile", "jobs", "reconcile", "--domain", "leads", "--also-audit", *traces)
-    try:
-        code = _wait(job, tell)
-    finally:
-        job.kill()
+def proof(run: str) -> list[str]:
+    """Options of `jobs run` that have it prove what it did, and tell of this run's events."""
+    return ["--prove", *[word for way in Way for word in ("--trace", prefix(run, way))]]
+
+
+def check(job: Child, run: str, tallies: dict[Way, Tally], tell: Callable[[str], None]) -> Findings:
+    """Compare with what the job, told to stop, proves. Raises HeadwaterError when the job itself fails."""
+    code = _wait(job, tell)
     lines = job.events()
     traced = next((line["prefixes"] for line in lines if line.get("event") == "traced"), None)
     if code not in (0, _GATE_FAILED) or not isinstance(traced, dict):
-        raise HeadwaterError(f"jobs reconcile ended with exit code {code}; {job.tail()}")
+        raise HeadwaterError(f"jobs run ended with exit code {code}; {job.tail()}")
     findings = Findings({way: traced[prefix(run, way)] for way in tallies}, _destinations(lines))
     for way, tally in tallies.items():
         findings.faults += [f"{way}: {fault}" for fault in differences(way, tally, findings.outcomes[way])]
@@ -55,7 +55,7 @@ def _wait(job: Child, tell: Callable[[str], None]) -> int:
     while (code := job.exit_code) is None:
         now = time.monotonic()
         if now - began > _LIMIT_S:
-            raise HeadwaterError(f"jobs reconcile did not end within {_LIMIT_S:.0f} s; {job.tail()}")
+            raise HeadwaterError(f"jobs run did not end within {_LIMIT_S:.0f} s; {job.tail()}")
         if now - told >= _TELL_EVERY_S:
             told = now
             tell(f"  reading the tables: {len(_destinations(job.events()))} of 2 destinations compared")

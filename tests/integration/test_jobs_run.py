@@ -3,6 +3,9 @@
 import json
 from collections.abc import Callable
 
+import psycopg
+
+from local.postgres import dsn
 from tests.integration.jobs_harness import Sent, World, check, dead, garbled, good, refused
 
 Prove = Callable[[World], dict[str, int]]
@@ -71,9 +74,22 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     counts = prove(world)
     before = (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger")))
 
-    second = world.done("run", "--once")
+    second = world.done("run", "--once", "--prove", "--domain", "leads", "--trace", "k1")
     assert (second["status"], second["rows_in"], second["rows_out"]) == ("ok", 0, 0)
     assert second["table_versions"] == {}
+    proof = second["proof"]["leads"]
+    assert proof["audit"]["lead.ingest"] == counts
+    assert proof["trace"]["k1"] == {
+        "bronze": 33,
+        "reasons": {},
+        "silver": 22,
+        "duplicate": 10,
+        "no_consent": 1,
+    }
+    assert {system: side["found"] for system, side in proof["reconcile"].items()} == {
+        "postgres": 200,
+        "elasticsearch": 200,
+    }
     assert (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger"))) == before
 
     world.send([good("acme", "late")])
@@ -83,6 +99,15 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     world.sent.popitem()
     check(world)
     assert prove(world) == counts
+
+
+def test_a_run_that_proves_ends_with_3_when_a_destination_differs(world: World) -> None:
+    world.send([good("acme", "k1"), good("acme", "k2")])
+    world.done("run", "--once")
+    with psycopg.connect(dsn("headwater_owner", "postgres-owner", world.name)) as connection:
+        connection.execute("UPDATE leads SET source = 'elsewhere' WHERE idempotency_key = 'k1'")
+    ended = world.run("run", "--once", "--prove")
+    assert (ended.code, ended.status["error"]) == (3, "reconcile: postgres: 1 rows different")
 
 
 def newest_version(world: World, table: str) -> int:
