@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from pyarrow.dataset import dataset, field
 from pyspark.sql import DataFrame
 
 _TABLES_KEPT_OPEN = 64
@@ -86,8 +87,17 @@ def _checkpointed(path: str, version: int) -> bool:
 
 
 def read(path: str, columns: list[str], where: tuple[str, str]) -> pa.Table:
-    """These columns of the rows whose column where[0] is where[1]."""
-    return _opened(path).to_pyarrow_table(columns=columns, filters=[(where[0], "=", where[1])])
+    """These columns of the rows whose column where[0] is where[1], of a table that only ever grows.
+
+    Not by DeltaTable.to_pyarrow_table: its files are opened by threads that call back into Python, and a
+    process that ends soon after is sometimes aborted.
+    """
+    table = _opened(path)
+    schema, files = pa.schema(table.schema().to_arrow()), table.file_uris()
+    if not files:
+        return schema.empty_table().select(columns)
+    rows = dataset(files, schema=schema, format="parquet")
+    return rows.to_table(columns=columns, filter=field(where[0]) == where[1])
 
 
 def table_id(path: str) -> str:
