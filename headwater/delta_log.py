@@ -87,13 +87,16 @@ def _checkpointed(path: str, version: int) -> bool:
 
 
 def read(path: str, columns: list[str], where: tuple[str, str]) -> pa.Table:
-    """These columns of the rows whose column where[0] is where[1], of a table that only ever grows.
+    """These columns of the rows whose column where[0] is where[1]; of a table without partitions that is
+    only appended to.
 
     Not by DeltaTable.to_pyarrow_table: its files are opened by threads that call back into Python, and a
     process that ends soon after is sometimes aborted.
     """
     table = _opened(path)
-    schema, files = pa.schema(table.schema().to_arrow()), table.file_uris()
+    # Only the names: the folder comes back percent-encoded.
+    files = [f"{path}/{uri.rpartition('/')[2]}" for uri in table.file_uris()]
+    schema = pa.schema(table.schema().to_arrow())
     if not files:
         return schema.empty_table().select(columns)
     rows = dataset(files, schema=schema, format="parquet")

@@ -24,13 +24,18 @@ def trim(lake: str, path: str, table_id: str, kept_s: float = KEPT_S) -> int:
 
     A query that is away keeps what it has not read, for as long as its checkpoint is there. Every version
     that is left can still be read. While any query's checkpoint cannot be understood nothing is deleted.
+    Never fails: it is called behind a commit that is done.
     """
-    log = Path(path, "_delta_log")
     try:
-        needed = [_newest(log, time.time() - kept_s), *_positions(Path(lake, "_checkpoints"), table_id)]
-    except ValueError:
-        _log.warning("log_not_trimmed", table=path, why="a checkpoint under _checkpoints cannot be read")
+        return _trim(Path(path, "_delta_log"), Path(lake, "_checkpoints"), table_id, kept_s)
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        # For example a checkpoint that is being deleted, or that another user keeps to himself.
+        _log.warning("log_not_trimmed", table=path, why=type(fault).__name__)
         return 0
+
+
+def _trim(log: Path, checkpoints: Path, table_id: str, kept_s: float) -> int:
+    needed = [_newest(log, time.time() - kept_s), *_positions(checkpoints, table_id)]
     starts = [int(found[1]) for file in log.iterdir() if (found := _CHECKPOINT.fullmatch(file.name))]
     first = max((start for start in starts if start <= min(needed)), default=0)
     forgotten = [f for f in log.iterdir() if (found := _VERSION.match(f.name)) and int(found[1]) < first]
@@ -53,9 +58,12 @@ def _positions(checkpoints: Path, table_id: str) -> Iterator[int]:
     """
     for query in checkpoints.iterdir() if checkpoints.is_dir() else ():
         last = max((int(f.name) for f in query.glob("commits/*") if f.name.isdecimal()), default=0)
-        ends = [query / "offsets" / str(batch) for batch in (last - 1, last)]
-        for end in [end for end in ends if end.exists()][:1]:
-            for line in end.read_text(encoding="utf-8").splitlines()[2:]:
+        begun = {int(f.name) for f in query.glob("offsets/*") if f.name.isdecimal()}
+        ends = sorted(begun & {last - 1, last})
+        if begun and not ends:
+            raise ValueError(f"{query.name}: commits and offsets do not belong together")
+        for end in ends[:1]:
+            for line in (query / "offsets" / str(end)).read_text(encoding="utf-8").splitlines()[2:]:
                 position = json.loads(line)
                 if isinstance(position, dict) and position.get("reservoirId") == table_id:
                     yield int(position["reservoirVersion"]) - 1

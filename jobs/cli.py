@@ -23,7 +23,11 @@ FromStart = Annotated[bool, typer.Option(help="Empty the destination and rebuild
 Trace = Annotated[list[str] | None, typer.Option(help="Also tell what became of keys with this prefix.")]
 AlsoAudit = Annotated[bool, typer.Option(help="Do what audit does as well, in the same session.")]
 Prove = Annotated[
-    bool, typer.Option(help="After the last batch, do what audit and reconcile do; exit 3 on any difference.")
+    bool,
+    typer.Option(
+        help="After the last batch, do what audit and reconcile do; exit 3 on any difference. "
+        "Without --once: stop it when nothing is coming any more, for each query ends at its own batch."
+    ),
 ]
 Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
 

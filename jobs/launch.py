@@ -50,7 +50,7 @@ class Launch:
     @property
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
-        return ".".join([self.job, *self.domains, *([self.to] if self.to else [])])
+        return ".".join([self.job, *self.domains, *filter(None, [self.to, "prove" if self.prove else None])])
 
 
 def launch(order: Launch) -> NoReturn:

@@ -267,6 +267,7 @@ def _digest(settings: Settings) -> str:
         *sorted((ROOT / "schemas").rglob("*.*")),
         ROOT / "jobs" / "migrate.py",
         ROOT / "headwater" / "tables.py",
+        ROOT / "headwater" / "delta_log.py",
     ]
     content = [path.read_bytes() for path in sources if path.suffix != ".pyc" and path.is_file()]
     servers = (settings.postgres.owner_dsn, settings.elasticsearch.url, settings.kafka.bootstrap)

@@ -1,5 +1,7 @@
 """ops.ledger: a batch is entered once, and the highest offsets are told by query and by checkpoint."""
 
+from pathlib import Path
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -8,11 +10,13 @@ from headwater.offsets import Range
 from headwater.settings import Settings
 from headwater.tables import ensure_table, read_table
 from schemas.tables import LEDGER
+from tests.conftest import settings_at
 
 
 @pytest.fixture
-def lake(spark: SparkSession, settings: Settings) -> Settings:
-    """Two checkpoints of refine, and one of ingest."""
+def lake(spark: SparkSession, tmp_path: Path) -> Settings:
+    """Two checkpoints of refine, and one of ingest, in a folder with a difficult name."""
+    settings = settings_at(tmp_path / "the lake 100% dä")
     ensure_table(spark, settings, LEDGER)
     for query, checkpoint, batch, last in [
         ("refine.leads", "old", 0, 9),
