@@ -1,4 +1,4 @@
-"""What a job runs: streaming queries (a source, what to do with a batch, how often), and loops without Spark."""
+"""What a job runs: queries (a source, what to do with a batch, how often), and loops, which need no Spark."""
 
 import json
 from dataclasses import dataclass, field
@@ -81,3 +81,6 @@ class Loop(Protocol):
     def step(self) -> int:
         """Do what is due, a bounded share of it: how many rows. 0: nothing is due now; ask in `every_s`."""
         ...
+
+    def close(self) -> None:
+        """Give back connections; `prepare` may follow."""

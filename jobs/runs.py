@@ -4,10 +4,9 @@ from dataclasses import asdict
 from datetime import datetime
 
 import pyarrow as pa
-from pyspark.sql import functions as F
 
 from headwater.clock import utc_now
-from headwater.tables import append_rows, ensure_table, exists, read_table
+from headwater.tables import append_rows, ensure_table, exists, read_few
 from headwater.version import CODE_VERSION
 from jobs.queries import Context
 from schemas.tables import JOB_RUNS
@@ -29,9 +28,9 @@ def finished_before(context: Context, job: str) -> bool:
     """Whether a run of this job with this run id ended well before."""
     if not exists(context.spark, context.settings, JOB_RUNS.full_name):
         return False
-    runs = read_table(context.spark, context.settings, JOB_RUNS.full_name)
-    same = runs.where((F.col("job") == job) & (F.col("run_id") == context.run_id) & (F.col("status") == "ok"))
-    return not same.isEmpty()
+    where = ("run_id", context.run_id)
+    runs = read_few(context.spark, context.settings, JOB_RUNS.full_name, ["job", "status"], where)
+    return {"job": job, "status": "ok"} in runs.to_pylist()
 
 
 def record_run(context: Context, job: str, started: datetime, status: str, error: str | None) -> None:

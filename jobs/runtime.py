@@ -98,7 +98,9 @@ class Runtime:
         way = Way(self.context, self.once, self.stopping, one.went_well)
         try:
             one.work.prepare()
-            started = StartedLoop(one.work, way) if isinstance(one.work, Loop) else StartedQuery(one.work, way)
+            started = (
+                StartedLoop(one.work, way) if isinstance(one.work, Loop) else StartedQuery(one.work, way)
+            )
             one.started = started
         except Exception as fault:  # every fault of a start is sorted into ours
             _log.error("start_failed", query=one.work.name, exc_info=fault)

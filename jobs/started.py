@@ -121,19 +121,22 @@ class StartedLoop:
         self._thread.join()
 
     def _run(self) -> None:
-        stopping = self._way.stopping
-        while not stopping.is_set():
-            try:
-                done = self._step()
-            except Exception as fault:  # every fault of a step is sorted into ours
-                self.fault = translate(fault) or HeadwaterError(type(fault).__name__)
-                _log.error("step_failed", query=self._loop.name, exc_info=fault)
-                return
+        try:
+            self._steps()
+        except Exception as fault:  # every fault of a step is sorted into ours
+            self.fault = translate(fault) or HeadwaterError(type(fault).__name__)
+            _log.error("step_failed", query=self._loop.name, exc_info=fault)
+        finally:
+            self._loop.close()
+
+    def _steps(self) -> None:
+        while not self._way.stopping.is_set():
+            done = self._step()
             self._way.went_well()
             if not done and self._way.once:
                 return
             if not done:
-                stopping.wait(self._loop.every_s)
+                self._way.stopping.wait(self._loop.every_s)
 
     def _step(self) -> int:
         began = time.monotonic()

@@ -4,8 +4,8 @@ A row the server refuses for its values (SQLSTATE class 22, 23) is found by halv
 alone. The newest row_version of a key stays, whatever the order and number of writes.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from time import monotonic
@@ -24,15 +24,15 @@ from headwater.settings import Settings
 from sinks.base import Rejected, Written
 from sinks.outbox import LINEAGE, Outbox
 from sinks.postgres_copy import BAD_TEXT, CopyTarget, Staged, classified, not_copyable, sqlstate_of, stage
-from sinks.postgres_session import Connection, connected, writer_conninfo
+from sinks.postgres_session import Connection, connected, unless_locked, writer_conninfo
 
 LEAD_COLUMNS = (
     "id event_id tenant_id idempotency_key source received_at first_name last_name email phone message"
     " submission_type consent ip_address user_agent geo_country geo_city device browser os"
     " utm_source utm_medium utm_campaign utm_content utm_term metadata row_version"
 ).split()
-# Sorting a batch in memory, no compiling of a statement that runs once, and no waiting for ever. Nobody counts
-# staging for the planner: it would take a batch for one row and join it with the outbox by nested loops.
+# Sorting a batch in memory, no compiling of a statement that runs once, and no waiting for ever. The
+# planner does not know how full staging is: it would take a batch for one row, and join it by nested loops.
 SESSION = (
     "-c work_mem=64MB -c jit=off -c enable_nestloop=off"
     " -c timezone=UTC -c lock_timeout=30s -c statement_timeout=600s"
@@ -83,6 +83,9 @@ class PostgresSink:
         _ = self._types
         there = self._catalog(("staging", self._path[-1]))
         self._require(there, ("n", "attempt", *self._staged_columns), f"staging.{self._path[-1]}")
+        if self._outbox:
+            there = self._catalog(("public", self._outbox.table))
+            self._require(there, ("seq", self._outbox.row, *self._outbox.columns), self._outbox.table)
 
     def write(self, batch: DataFrame) -> Written:
         """Upsert the rows, newest row_version wins. Reads the batch once; thrice if a text is unstorable."""
@@ -152,7 +155,7 @@ class PostgresSink:
             connection.execute("SET LOCAL lock_timeout = '1s'")
             asked = f"SELECT pg_try_advisory_xact_lock({STAGING_LOCK})"
             if connection.execute(asked, (self._staging_name,)).fetchone() == (True,):
-                with _unless_locked(connection):
+                with unless_locked(connection):
                     connection.execute(sql.SQL("TRUNCATE {}").format(self._staging))
                     return
             connection.execute(sql.SQL("DELETE FROM {} WHERE attempt = %s").format(self._staging), (attempt,))
@@ -164,14 +167,18 @@ class PostgresSink:
     ) -> Written:
         refused: list[Rejected] = []
         with connection.transaction():
-            if self._outbox:
-                turn = "SELECT pg_advisory_xact_lock(%s::regclass::oid::bigint)"
-                connection.execute(turn, (self._outbox.lock_name,))
+            self._take_turn(connection)
             rows = self._staged_rows(connection, attempt, staged.rows)
             inserted, updated = self._upsert(connection, rows, refused)
             fail_at(self._query, "in_transaction")
         unchanged = staged.rows - inserted - updated - len(refused)
         return Written(inserted, updated, max(unchanged, 0), (*rejected, *refused))
+
+    def _take_turn(self, connection: Connection) -> None:
+        """Wait until no other transaction is entering rows into the outbox: so `seq` grows with commits."""
+        if self._outbox:
+            turn = "SELECT pg_advisory_xact_lock(%s::regclass::oid::bigint)"
+            connection.execute(turn, (self._outbox.lock_name,))
 
     def _staged_rows(self, connection: Connection, attempt: UUID, expected: int) -> _Rows:
         """The attempt's range; staging is unlogged, so a server that crashed after COPY has lost it."""
@@ -277,16 +284,6 @@ class PostgresSink:
 
     def _connected(self) -> AbstractContextManager[Connection]:
         return connected(self._conninfo, ".".join(self._path))
-
-
-@contextmanager
-def _unless_locked(connection: Connection) -> Iterator[None]:
-    """A savepoint that a lock timeout undoes quietly: an orphaned task may still hold the table."""
-    try:
-        with connection.transaction():
-            yield
-    except psycopg.errors.LockNotAvailable:
-        return
 
 
 def _rejected(row: tuple[Any, ...], code: str, rule: str | None) -> Rejected:

@@ -39,6 +39,16 @@ def connected(conninfo: str, where: str) -> Iterator[Connection]:
         raise classified(sqlstate_of(fault), where) from None
 
 
+@contextmanager
+def unless_locked(connection: Connection) -> Iterator[None]:
+    """A savepoint that a lock timeout undoes quietly: an orphaned task may still hold the table."""
+    try:
+        with connection.transaction():
+            yield
+    except psycopg.errors.LockNotAvailable:
+        return
+
+
 class Link:
     """A connection that is kept from one use to the next, and made anew after a fault.
 

@@ -24,9 +24,13 @@ class Plan:
         self.name = name
         self.steps = list(steps)
         self.seen: list[str] = []
+        self.closed = 0
 
     def prepare(self) -> None:
         self.seen.append("prepare")
+
+    def close(self) -> None:
+        self.closed += 1
 
     def step(self) -> int:
         found = self.steps.pop(0) if self.steps else 0
@@ -56,6 +60,7 @@ def test_after_an_outage_it_prepares_again_and_goes_on(settings: Settings) -> No
     plan = Plan("deliver.x.y", 1, TransientError("away"), TransientError("away"), 2)
     run(settings, plan)
     assert plan.seen == ["prepare", "step 1", "fault", "prepare", "fault", "prepare", "step 2", "step 0"]
+    assert plan.closed == 3
 
 
 def test_an_outage_that_outlasts_our_patience_ends_once(

@@ -27,7 +27,7 @@ CREATE TABLE public.lead_outbox (
 CREATE INDEX lead_outbox_unrelayed ON public.lead_outbox (seq) WHERE relayed_at IS NULL;
 GRANT SELECT, INSERT, UPDATE ON public.lead_outbox TO headwater_writer;
 """
-# Leads from before count as relayed: an upgrade announces nothing old. Their place in Kafka is not known here.
+# Leads from before count as relayed: an upgrade announces nothing old. Their place in Kafka is not known.
 HISTORY = """
 INSERT INTO public.lead_outbox (tenant_id, lead_id, event_id, row_version, created_at, relayed_at)
 SELECT tenant_id, id, event_id, row_version, coalesce(created_at, now()), now()
