@@ -6,7 +6,7 @@ from typing import Any
 from jobs.audit import audit
 from jobs.deliver import Deliver
 from jobs.ingest import Ingest
-from jobs.loops import loops
+from jobs.loops import enabled_loops, loops
 from jobs.migrate import migrate
 from jobs.queries import Context, Loop, Query
 from jobs.reconcile import reconcile
@@ -38,7 +38,7 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
         stages[0].append(Ingest(context, domain))
         stages[1].append(Refine(context, domain))
         stages[2] += [Deliver(context, domain, system) for found, system in sorted(SINKS) if found == domain]
-        stages[3] += [make(context) for make in loops(context.settings, domain).values()]
+        stages[3] += [make(context) for make in enabled_loops(context.settings, domain)]
     runtime = Runtime(context, once=order.once)
     # With --once each stage takes all that the one before has left.
     for works in stages if order.once else [[work for stage in stages for work in stage]]:
