@@ -15,6 +15,7 @@ from headwater.identity import message_key
 from headwater.kafka import confluent_config
 from headwater.metrics import EVENTS, PENDING
 from jobs.queries import Context
+from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.outbox_reader import Announcement, OutboxReader
 
 TOPIC = "lead.captured"
@@ -104,6 +105,8 @@ class Captured:
             "enable.idempotence": True,
             "message.timeout.ms": round(ACKNOWLEDGED_WITHIN_S * 1000),
             "linger.ms": 5,
+            # A record's own limit in lead.ingest is 1 MiB; escapes may make its JSON several times longer.
+            "message.max.bytes": MAX_MESSAGE_BYTES,
             "compression.type": "lz4",
             # As the Java clients place keys, and the API.
             "partitioner": "murmur2_random",

@@ -12,7 +12,7 @@ from jobs.queries import Context
 from schemas.tables import JOB_RUNS
 
 _COUNTS = ("rows_in", "rows_out", "duplicate", "dead", "no_consent", "erased")
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         *[(name, pa.string()) for name in ("job", "run_id", "status")],
         *[(name, pa.int64()) for name in _COUNTS],
@@ -49,5 +49,5 @@ def record_run(context: Context, job: str, started: datetime, status: str, error
         "code_version": CODE_VERSION,
     }
     append_rows(
-        context.spark, pa.Table.from_pylist([row], schema=_SCHEMA), context.settings, JOB_RUNS.full_name
+        context.spark, pa.Table.from_pylist([row], schema=SCHEMA), context.settings, JOB_RUNS.full_name
     )

@@ -69,7 +69,8 @@ class Webhook:
     def step(self) -> int:
         """Take announcements, send what is due, write dead letters; how many rows any of it touched."""
         taken = self.deliveries.enqueue(self._settings.tenants, ENQUEUED_AT_ONCE)
-        sent = asyncio.run(self._send_due()) if self.breaker.admits(1) else 0
+        claimed = self._claim()
+        sent = asyncio.run(self._send(claimed)) if claimed else 0
         dead = self._write_letters()
         BREAKER.labels(self._connector).set(self.breaker.state)
         if time.monotonic() - self._counted_at >= COUNTED_EVERY_S:
@@ -81,19 +82,21 @@ class Webhook:
         """Give back the connection."""
         self.deliveries.close()
 
-    async def _send_due(self) -> int:
-        sent = 0
+    def _claim(self) -> list[Claimed]:
+        most = self.breaker.admits(self._settings.concurrency)
         lease = timedelta(seconds=self._settings.timeout_s + LEASE_SLACK_S)
+        return self.deliveries.claim(most, lease) if most else []
+
+    async def _send(self, claimed: list[Claimed]) -> int:
+        sent, rounds = 0, 0
         async with Sender(self._url, self.backend, self._tls, self._settings.timeout_s) as sender:
-            for _ in range(ROUNDS):
-                claimed = self.deliveries.claim(self.breaker.admits(self._settings.concurrency), lease)
-                if not claimed:
-                    break
+            while claimed:
                 answers = await asyncio.gather(*(self._post(sender, one) for one in claimed))
                 fail_at(self.name, "after_write")
                 for one, answer in zip(claimed, answers, strict=True):
                     self._settle(one, answer)
-                sent += len(claimed)
+                sent, rounds = sent + len(claimed), rounds + 1
+                claimed = self._claim() if rounds < ROUNDS else []
         return sent
 
     async def _post(self, sender: Sender, one: Claimed) -> Answer | None:

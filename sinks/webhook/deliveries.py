@@ -25,7 +25,7 @@ REWIND = "UPDATE webhook_connectors SET position = 0 WHERE connector = %s"
 ENQUEUE = """
 WITH taken AS (
   SELECT told.* FROM lead_outbox AS told
-  WHERE seq > (SELECT position FROM webhook_connectors WHERE connector = %(connector)s FOR UPDATE)
+  WHERE seq > (SELECT position FROM webhook_connectors WHERE connector = %(connector)s)
   ORDER BY seq LIMIT %(limit)s),
 entered AS (
   INSERT INTO webhook_deliveries (connector, tenant_id, lead_id, event_id, row_version,
@@ -35,7 +35,7 @@ entered AS (
   FROM taken WHERE %(tenants)s::text[] IS NULL OR tenant_id = ANY(%(tenants)s)
   ORDER BY seq ON CONFLICT DO NOTHING),
 moved AS (
-  UPDATE webhook_connectors SET position = (SELECT max(seq) FROM taken)
+  UPDATE webhook_connectors SET position = greatest(position, (SELECT max(seq) FROM taken))
   WHERE connector = %(connector)s AND EXISTS (SELECT FROM taken))
 SELECT count(*) FROM taken
 """

@@ -2,10 +2,9 @@
 
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from headwater.errors import SetupError
 from headwater.settings import Constant
@@ -39,7 +38,8 @@ def body(rules: Rules, row: Mapping[str, Any]) -> bytes:
         for parent in parents:
             at = at.setdefault(parent, {})
         at[name] = value
-    return orjson.dumps(document)
+    # Not orjson: metadata may hold integers of any size.
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def signature(secret: str, timestamp: int, content: bytes) -> str:

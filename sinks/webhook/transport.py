@@ -81,7 +81,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         """The name's addresses, each of them allowed."""
         try:
             found = [parse(text) for text in await self._resolve(host, port)]
-        except OSError as fault:
+        except (OSError, UnicodeError) as fault:
             raise httpcore.ConnectError("the name is not known") from fault
         for address in found:
             self._allowed.check(host, address, tls=self._tls)

@@ -20,6 +20,7 @@ from headwater.settings import ROOT, Settings
 from jobs import captured as module
 from jobs.captured import Captured
 from local.postgres import dsn
+from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.outbox_reader import OutboxReader
 from tests.integration.outbox_harness import Leads, context, lead, migrated_database, settings_of
 
@@ -53,7 +54,8 @@ def _owner(settings: Settings) -> str:
 def topic(settings: Settings) -> Iterator[str]:
     name = f"test.captured.{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap})
-    admin.create_topics([NewTopic(name, 3, 1)])[name].result(30)
+    limit = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    admin.create_topics([NewTopic(name, 3, 1, config=limit)])[name].result(30)
     yield name
     admin.delete_topics([name])[name].result(30)
 
@@ -201,6 +203,14 @@ def test_a_captured_lead_is_its_row_as_json_under_its_key(
     assert (value["received_at"], value["metadata"], value["row_version"], value["phone"]) == (
         "2026-03-01T12:00:00.123456+00:00", {"a": [1, "b"]}, 7, None,
     )  # fmt: skip
+
+
+def test_a_lead_longer_than_the_clients_own_limit_is_relayed(
+    leads: Leads, settings: Settings, topic: str, relay: Relay
+) -> None:
+    leads.write(lead("a", message="\u0001" * 1_000_000))
+    assert relay(topic).step() == 1
+    assert len(values(read(settings, topic))[0]["message"]) == 1_000_000
 
 
 def test_versions_of_a_lead_come_in_their_order(

@@ -35,6 +35,11 @@ def test_a_mapping_makes_the_document_without_nulls(rules: dict[str, Any], docum
     assert json.loads(body(rules, ROW)) == document
 
 
+def test_metadata_with_an_integer_of_any_size_is_posted_as_it_is() -> None:
+    huge = 10**40 + 1
+    assert json.loads(body({"free": "metadata"}, ROW | {"metadata": {"n": huge}})) == {"free": {"n": huge}}
+
+
 @pytest.mark.parametrize(
     ("rules", "why"),
     [
