@@ -12,7 +12,7 @@ from jobs.webhooks import Webhook
 def loops(settings: Settings, domain: str) -> dict[str, Callable[[Context], Loop]]:
     """System → the loop deliver.<domain>.<system>. They read the outbox of PostgreSQL's leads.
 
-    Connectors without a url are among them: making such a loop says what to set.
+    Connectors without a url are among them: starting such a loop says what to set.
     """
     if domain != "leads":
         return {}

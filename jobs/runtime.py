@@ -97,11 +97,8 @@ class Runtime:
     def _start(self, one: Running) -> None:
         way = Way(self.context, self.once, self.stopping, one.went_well)
         try:
-            one.work.prepare()
-            started = (
-                StartedLoop(one.work, way) if isinstance(one.work, Loop) else StartedQuery(one.work, way)
-            )
-            one.started = started
+            work = one.work
+            one.started = StartedLoop(work, way) if isinstance(work, Loop) else StartedQuery(work, way)
         except Exception as fault:  # every fault of a start is sorted into ours
             _log.error("start_failed", query=one.work.name, exc_info=fault)
             self._fell(one, translate(fault) or HeadwaterError(type(fault).__name__))

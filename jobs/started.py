@@ -50,7 +50,7 @@ class Started(Protocol):
 
 
 class StartedQuery:
-    """A streaming query. A batch that comes when all is stopping is not begun."""
+    """A streaming query, prepared and started. A batch that comes when all is stopping is not begun."""
 
     def __init__(self, query: Query, way: Way) -> None:
         self._query = query
@@ -78,6 +78,7 @@ class StartedQuery:
 
     def _start(self) -> StreamingQuery:
         query, context = self._query, self._way.context
+        query.prepare()
         context.spark.sparkContext.setLocalProperty("spark.scheduler.pool", query.name)
         writer = (
             query.source()
@@ -104,7 +105,10 @@ class StartedQuery:
 
 
 class StartedLoop:
-    """A loop on its own thread: step after step while there is work, else a look every `every_s`."""
+    """A loop on its own thread, prepared there, so that one that has to wait keeps nobody waiting.
+
+    Step after step while there is work, else a look every `every_s`.
+    """
 
     def __init__(self, loop: Loop, way: Way) -> None:
         self._loop = loop
@@ -122,6 +126,7 @@ class StartedLoop:
 
     def _run(self) -> None:
         try:
+            self._loop.prepare()
             self._steps()
         except Exception as fault:  # every fault of a step is sorted into ours
             self.fault = translate(fault) or HeadwaterError(type(fault).__name__)

@@ -8,6 +8,10 @@ import asyncio
 import ssl
 import time
 from datetime import timedelta
+from functools import cached_property
+from urllib.parse import SplitResult
+
+import httpcore
 
 from headwater.clock import utc_now
 from headwater.errors import SetupError
@@ -44,10 +48,7 @@ class Webhook:
         self.every_s = context.settings.streams.triggers.deliver_s
         self._context = context
         self._connector = connector
-        self._settings = _usable(connector, context.settings.connectors[connector])
-        self._url = checked_url(connector, self._settings.url or "")
-        allowed = Allowed.parse(connector, self._settings.allow_private)
-        self.backend = CheckedBackend(allowed, tls=self._url.scheme == "https")
+        self._settings = context.settings.connectors[connector]
         self._tls = ssl.create_default_context()
         self.deliveries = Deliveries(context.settings, connector, self.name)
         self.breaker = Breaker()
@@ -55,7 +56,11 @@ class Webhook:
         self._counted_at = -COUNTED_EVERY_S
 
     def prepare(self) -> None:
-        """Enter the connector; refuse an address that it may not have. An unknown name may become known."""
+        """Enter the connector; refuse settings and an address that it may not have.
+
+        A name that is not known may become known: that is the first request's matter.
+        """
+        _check(self._connector, self._settings)
         ensure_table(self._context.spark, self._context.settings, DEAD_LETTERS)
         self.deliveries.enable(from_start=self._from_start_due)
         self._from_start_due = False
@@ -63,8 +68,8 @@ class Webhook:
             asyncio.run(self.backend.addresses(self._url.hostname or "", self._url.port or 443))
         except RefusedAddressError as fault:
             raise SetupError(f"connectors.{self._connector}: {fault}") from None
-        except Exception as fault:  # a name server that is away is the first request's matter
-            _log.warning("name_not_resolved", query=self.name, fault=type(fault).__name__)
+        except httpcore.ConnectError:
+            _log.warning("name_not_resolved", query=self.name)
 
     def step(self) -> int:
         """Take announcements, send what is due, write dead letters; how many rows any of it touched."""
@@ -77,6 +82,16 @@ class Webhook:
             PENDING.labels(self.name).set(self.deliveries.pending())
             self._counted_at = time.monotonic()
         return taken + sent + dead
+
+    @cached_property
+    def _url(self) -> SplitResult:
+        return checked_url(self._connector, self._settings.url or "")
+
+    @cached_property
+    def backend(self) -> CheckedBackend:
+        """What dials."""
+        allowed = Allowed.parse(self._connector, self._settings.allow_private)
+        return CheckedBackend(allowed, tls=self._url.scheme == "https")
 
     def close(self) -> None:
         """Give back the connection."""
@@ -156,10 +171,9 @@ class Webhook:
         return len(dead)
 
 
-def _usable(name: str, connector: Connector) -> Connector:
+def _check(name: str, connector: Connector) -> None:
     if not connector.url:
         raise SetupError(f"connectors.{name}.url is not set")
     if connector.secret is None or not connector.secret.get_secret_value():
         raise SetupError(f"connectors.{name}.secret is not set: every request is signed with it")
     check_mapping(name, connector.mapping)
-    return connector

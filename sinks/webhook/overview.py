@@ -7,7 +7,6 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from headwater.settings import Settings
-from sinks.outbox_reader import SESSION
 from sinks.postgres_session import connected, writer_conninfo
 
 STATUSES = ("pending", "delivered", "dead", "gone")
@@ -16,6 +15,7 @@ SELECT id, connector, status, attempts, last_status, last_error, dead_reason, ne
   delivered_at, tenant_id, event_id::text, lead_id::text
 FROM webhook_deliveries WHERE {} ORDER BY id DESC LIMIT {}
 """
+SESSION = "-c timezone=UTC -c statement_timeout=60s"
 # `attempts` starts again as well: the first wait is short.
 RETRY = """
 UPDATE webhook_deliveries

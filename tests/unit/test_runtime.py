@@ -80,6 +80,17 @@ def test_what_a_person_must_mend_stays_down_while_the_others_go_on(settings: Set
     assert (broken.seen, well.seen[-1]) == (["prepare", "fault"], "step 0")
 
 
+def test_what_is_wrong_before_the_first_step_stays_down_alone_and_is_closed(settings: Settings) -> None:
+    class Wrong(Plan):
+        def prepare(self) -> None:
+            raise SetupError("no url")
+
+    wrong, well = Wrong("deliver.x.wrong"), Plan("deliver.x.well", 2)
+    with pytest.raises(SetupError, match="no url"):
+        run(settings, wrong, well)
+    assert (wrong.closed, well.seen) == (1, ["prepare", "step 2", "step 0"])
+
+
 def test_a_foreign_fault_stops_the_loop_without_its_text(settings: Settings) -> None:
     with pytest.raises(Exception, match=r"^unexpected fault \(ValueError\)$"):
         run(settings, Plan("deliver.x.y", ValueError("ada@example.com")))
