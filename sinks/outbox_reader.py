@@ -12,8 +12,8 @@ from headwater.errors import SetupError
 from headwater.settings import Settings
 from sinks.postgres_session import Link, writer_conninfo
 
-# The session of a loop: short statements by index. UTC is what times in documents are written in. A commit does
-# not wait for the disk: what a crash of the server takes back, a mark or a claim, is done again anyway.
+# The session of a loop: short statements by index. UTC is what times in documents are written in. A commit
+# does not wait for the disk: what a crash of the server takes back, a mark or a claim, is done again anyway.
 SESSION = "-c jit=off -c timezone=UTC -c synchronous_commit=off -c lock_timeout=30s -c statement_timeout=60s"
 PATIENCE = timedelta(hours=72)
 # Counting what waits, and looking for what is gone, reads all that waits.
