@@ -2,10 +2,10 @@
 
 import os
 import sys
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from headwater.errors import SetupError
 from headwater.files import plain_local_files
 from headwater.settings import ROOT, Settings
 
@@ -41,7 +41,7 @@ def build_session(settings: Settings, app: str) -> SparkSession:
 
 def _defaults(settings: Settings) -> dict[str, str]:
     local = {} if settings.lake_is_remote else _LOCAL_FILES
-    return {**_delta(), **local, **_streaming(settings), **_runtime(settings)}
+    return {**_delta(), **local, **_streaming(settings), **_runtime(settings), **_jars(settings)}
 
 
 def _delta() -> dict[str, str]:
@@ -89,8 +89,18 @@ def _runtime(settings: Settings) -> dict[str, str]:
         "spark.sql.debug.maxToStringFields": "8",
         "spark.python.worker.faulthandler.enabled": "true",
     }
-    if settings.spark.jars:
-        jars = Path(settings.spark.jars)
-        folder = jars if jars.is_absolute() else ROOT / jars
-        conf["spark.driver.extraClassPath"] = conf["spark.executor.extraClassPath"] = f"{folder}/*"
     return conf
+
+
+def _jars(settings: Settings) -> dict[str, str]:
+    """On the class path of a JVM of our own; sent to the executors of a cluster."""
+    if not settings.spark.jars:
+        return {}
+    folder = ROOT / settings.spark.jars
+    found = sorted(folder.glob("*.jar"))
+    if not found:
+        raise SetupError(f"no jars in {folder}: run `make setup`, or set spark.jars: null")
+    on_path = {"spark.driver.extraClassPath": f"{folder}/*"}
+    if settings.spark.master.startswith("local"):
+        return on_path
+    return {**on_path, "spark.jars": ",".join(map(str, found))}

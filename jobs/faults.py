@@ -32,7 +32,10 @@ def translate(fault: BaseException | None) -> HeadwaterError | None:
         return None
     what = _name(fault, text)
     if _LOST.search(text):
-        return DataLossError(f"Kafka no longer has records that the checkpoint still needs ({what})")
+        return DataLossError(
+            f"Kafka no longer has records that the checkpoint still needs ({what}). "
+            "To go on without them: ingest --accept-gap"
+        )
     if _CHECKPOINT.search(text):
         return SetupError(f"checkpoint and table disagree ({what}); see docs/operations.md, lost checkpoint")
     if _OUTAGE.search(text):

@@ -36,6 +36,7 @@ class Context:
     settings: Settings
     run_id: str
     accept_batch: int | None = None
+    accept_gap: bool = False
     from_start: bool = False
     totals: Totals = field(default_factory=Totals)
     # Names of the tables that this run has written to.

@@ -63,10 +63,11 @@ def bronze(
     values: Sequence[bytes | None],
     headers: Mapping[int, Headers] | None = None,
     first_offset: int = 0,
+    topic: str = "lead.ingest",
 ) -> DataFrame:
-    """Records of lead.ingest, partition 0, one after another, of one batch; headers by offset."""
+    """Records of one topic, partition 0, one after another, of one batch; headers by offset."""
     rows = [
-        (value and bytearray(value), _kept(headers, offset), "lead.ingest", 0, offset, ARRIVED)
+        (value and bytearray(value), _kept(headers, offset), topic, 0, offset, ARRIVED)
         for offset, value in enumerate(values, first_offset)
     ]
     return spark.createDataFrame(rows, BRONZE)

@@ -18,12 +18,12 @@ from pyspark.sql.types import StructType
 
 from headwater.identity import fingerprint, record_hash, row_version
 from schemas.contract import Contract
-from schemas.tables import LINEAGE, SILVER
+from schemas.tables import LETTER_PAYLOAD_BYTES, LINEAGE, SILVER
+from transformations.refused import refused
 from transformations.registry import NORMALISE
 from transformations.validate import told
 from transformations.verdict import Judge, judge
 
-DEAD_LETTER_PAYLOAD_BYTES = 256 << 10
 _HEADERS = "ARRAY<STRUCT<key: STRING, value: BINARY>>"
 _DOMAINS_REMEMBERED = 16
 _PLACE = ("topic", "partition", "offset", "ingested_at")
@@ -32,10 +32,10 @@ _PLACE = ("topic", "partition", "offset", "ingested_at")
 def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[[DataFrame], DataFrame]:
     """Records of these contracts' topics → outcome rows.
 
-    Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `reasons`, `fingerprint`, `payload`
-    and `headers` (of dead rows), `row_version`, `event_time`, `extras`, a struct per stream, named like its
-    silver table, with the columns before the lineage (null in rows of another stream or outcome), and what
-    bronze said of the record's place and time; `refined_at` goes through where it is given.
+    Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `stage`, `reasons`, `fingerprint`,
+    `payload` and `headers` (of dead rows), `row_version`, `event_time`, `extras`, a struct per stream, named
+    like its silver table, with the columns before the lineage (null in rows of another stream or outcome),
+    and what bronze said of the record's place and time; `refined_at` goes through where it is given.
     """
 
     def apply(bronze: DataFrame) -> DataFrame:
@@ -64,7 +64,7 @@ def _ddl(contracts: Sequence[Contract], stamps: Sequence[str]) -> str:
     rows = [f"{SILVER[c.stream].name} STRUCT<{_own_columns(c)}>" for c in contracts]
     columns = [
         "outcome STRING, stream STRING, tenant_id STRING, dedupe_hash STRING",
-        "reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>",
+        "stage STRING, reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>",
         f"fingerprint STRING, payload BINARY, headers {_HEADERS}",
         "row_version BIGINT, event_time TIMESTAMP, extras STRING",
         *rows,
@@ -102,7 +102,11 @@ class Classifier:
         arrived = batch.column("ingested_at").cast(pa.int64()).to_pylist()
         judges = _judges(self.contracts, self.geo_database)
         streams = [judges[topic][0] for topic in topics]
-        verdicts = [judges[t][1](v, at) for t, v, at in zip(topics, values, arrived, strict=True)]
+        headers = batch.column("headers")
+        verdicts = [
+            found(value, at) if (found := judges[topic][1]) else refused(headers[row].as_py())
+            for row, (topic, value, at) in enumerate(zip(topics, values, arrived, strict=True))
+        ]
         places = zip(topics, partitions, offsets, strict=True)
         kept = [v.outcome == "silver" for v in verdicts]
         dead = pa.array([v.outcome == "dead" for v in verdicts], pa.bool_())
@@ -111,13 +115,14 @@ class Classifier:
             "stream": streams,
             "tenant_id": [v.tenant_id for v in verdicts],
             "dedupe_hash": [v.identity or record_hash(*p) for v, p in zip(verdicts, places, strict=True)],
+            "stage": [v.stage for v in verdicts],
             "reasons": [[told(r) for r in v.reasons] if v.reasons else None for v in verdicts],
             "fingerprint": [
                 fingerprint([code for code, _ in v.reasons], value) if v.reasons else None
                 for v, value in zip(verdicts, values, strict=True)
             ],
             "payload": pc.if_else(
-                dead, pc.binary_slice(batch.column("value"), 0, DEAD_LETTER_PAYLOAD_BYTES), None
+                dead, pc.binary_slice(batch.column("value"), 0, LETTER_PAYLOAD_BYTES), None
             ),
             "headers": pc.if_else(dead, batch.column("headers"), None),
             "row_version": [
@@ -140,6 +145,14 @@ class Classifier:
 
 
 @lru_cache(maxsize=_DOMAINS_REMEMBERED)
-def _judges(contracts: tuple[Contract, ...], geo_database: str | None) -> dict[str, tuple[str, Judge]]:
-    """Stream and judge by topic, compiled once in a Python worker, not once in a task."""
-    return {c.topic: (c.stream, judge(c, NORMALISE[c.stream](geo_database))) for c in contracts}
+def _judges(
+    contracts: tuple[Contract, ...], geo_database: str | None
+) -> dict[str | None, tuple[str, Judge | None]]:
+    """Stream and judge by topic, compiled once in a Python worker, not once in a task.
+
+    Records of the API's refusals need none: they were judged.
+    """
+    made: dict[str | None, tuple[str, Judge | None]] = {c.refused_topic: (c.stream, None) for c in contracts}
+    for contract in contracts:
+        made[contract.topic] = contract.stream, judge(contract, NORMALISE[contract.stream](geo_database))
+    return made

@@ -19,7 +19,7 @@ Normalise = Callable[[dict[str, Any], dict[str, Any], str], dict[str, Any]]
 class Verdict(NamedTuple):
     """`identity` is the dedupe hash of a valid event, None for others; `row` its silver columns without the
     lineage. `tenant_id` and `event_time` (µs) are what could be read of them; refused consent keeps neither
-    time nor reasons."""
+    time nor reasons. `stage` says where a dead record failed: decode, validate or api."""
 
     outcome: str
     tenant_id: str | None
@@ -27,6 +27,7 @@ class Verdict(NamedTuple):
     reasons: Sequence[Reason] = ()
     identity: str | None = None
     row: dict[str, Any] | None = None
+    stage: str | None = None
 
 
 Judge = Callable[[bytes | None, int], Verdict]
@@ -51,11 +52,11 @@ def judge(contract: Contract, normalise: Normalise) -> Judge:
         if document.fault:
             if path and _refused(document, path):
                 return Verdict("no_consent", None)
-            return Verdict("dead", None, None, ((document.fault, ""),))
+            return Verdict("dead", None, None, ((document.fault, ""),), stage="decode")
         event = read(document.value, arrived_us)
         if event.reasons and not (consent and event.values.get(consent) is False):
             tenant, happened = event.values.get(tenant_field), event.values.get(time_field)
-            return Verdict("dead", tenant, happened, event.reasons)
+            return Verdict("dead", tenant, happened, event.reasons, stage="validate")
         return sound(event.values, event.extras)
 
     def sound(values: dict[str, Any], extras: dict[str, Any]) -> Verdict:

@@ -224,9 +224,18 @@ def test_refused_consent_keeps_the_tenant_but_neither_time_nor_reasons_nor_row()
         (),
         None,
         None,
+        None,
     )
 
 
 def test_a_dead_record_says_what_could_be_read_of_tenant_and_time() -> None:
     found = JUDGE(lead({"/source": 5}), ARRIVED_US)
-    assert found == ("dead", "acme", ARRIVED_US - 59_877_000, [("type_mismatch", "/source")], None, None)
+    assert found == (
+        "dead",
+        "acme",
+        ARRIVED_US - 59_877_000,
+        [("type_mismatch", "/source")],
+        None,
+        None,
+        "validate",
+    )
