@@ -29,7 +29,9 @@ def build_session(settings: Settings, app: str) -> SparkSession:
     """A session with Delta, RocksDB state and UTC. Jars come from settings.spark.jars, on the class path."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ["TZ"] = "UTC"
-    builder = SparkSession.builder.appName(app).master(settings.spark.master)
+    builder = SparkSession.builder.appName(app)
+    if settings.spark.master:
+        builder = builder.master(settings.spark.master)
     for key, value in {**_defaults(settings), **settings.spark.conf}.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
