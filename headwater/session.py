@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -41,6 +42,11 @@ def build_session(settings: Settings, app: str) -> SparkSession:
     return spark
 
 
+def class_archive(settings: Settings) -> Path | None:
+    """Where the classes that a driver loads are archived, beside the jars that they are of."""
+    return ROOT / settings.spark.jars / "driver.jsa" if settings.spark.jars else None
+
+
 def _defaults(settings: Settings) -> dict[str, str]:
     local = {} if settings.lake_is_remote else _LOCAL_FILES
     return {**_delta(), **local, **_streaming(settings), **_runtime(settings), **_jars(settings)}
@@ -75,9 +81,13 @@ def _streaming(settings: Settings) -> dict[str, str]:
 
 
 def _runtime(settings: Settings) -> dict[str, str]:
-    conf = {
+    archive = class_archive(settings)
+    # An archive that does not fit is ignored, with a word on stderr: stdout is the job's.
+    archived = f' "-XX:SharedArchiveFile={archive}" -Xlog:disable -Xlog:all=warning:stderr'
+    return {
         "spark.sql.session.timeZone": "UTC",
-        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -XX:+UseParallelGC {_PATIENT_JIT}",
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -XX:+UseParallelGC {_PATIENT_JIT}"
+        f"{archived if archive and archive.exists() else ''}",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.driver.memory": settings.spark.driver_memory,
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
@@ -91,7 +101,6 @@ def _runtime(settings: Settings) -> dict[str, str]:
         "spark.sql.debug.maxToStringFields": "8",
         "spark.python.worker.faulthandler.enabled": "true",
     }
-    return conf
 
 
 def _jars(settings: Settings) -> dict[str, str]:

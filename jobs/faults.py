@@ -17,7 +17,9 @@ _LOST = re.compile(
 )
 _CHECKPOINT = re.compile(
     r"STATE_STORE_[A-Z_]+|DIFFERENT_DELTA_TABLE_READ|DELTA_VERSIONS_NOT_CONTIGUOUS|Malformed(Log|Json)"
-    r"|empty offset log"
+    r"|empty offset log|MALFORMED_LOG_FILE|Failed to read log file|Incomplete log file"
+    # Files of a checkpoint that were cut: nothing else of ours is JSON that the JVM reads.
+    r"|JsonEOFException|JsonParseException|Unexpected end-of-input"
 )
 _CODE = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
 _CLASS = re.compile(r"\b([a-z]+(?:\.[a-z0-9_]+)+\.[A-Z]\w*(?:Exception|Error))\b")

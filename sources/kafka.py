@@ -99,7 +99,7 @@ def starting_offsets(
     first, end = partition_bounds(settings, topics)
     starting: dict[str, dict[str, int]] = {}
     gaps = []
-    for name in end:
+    for name in sorted(end):
         topic, partition = name.rsplit("-", 1)
         known = high_water.get(name)
         if known is not None:
