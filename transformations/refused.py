@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from transformations.validate import Reason
-from transformations.verdict import Verdict
+from transformations.verdict import Unsound
 
 STAGE = "api"
 TENANT_HEADER = "tenant_id"
@@ -19,7 +19,7 @@ _FOREIGN: tuple[Reason, ...] = (("malformed_json", ""),)
 _reasons = msgspec.json.Decoder(list[tuple[str, str]])
 
 
-def refused(headers: Iterable[Mapping[str, Any]] | None) -> Verdict:
+def refused(headers: Iterable[Mapping[str, Any]] | None) -> Unsound:
     """A record's headers → its verdict: dead, with the reasons that the API gave."""
     said = {header["key"]: header["value"] for header in headers or ()}
     tenant = (said.get(TENANT_HEADER) or b"").decode("utf-8", "replace") or None
@@ -27,4 +27,4 @@ def refused(headers: Iterable[Mapping[str, Any]] | None) -> Verdict:
         reasons = _reasons.decode(said.get(REASONS_HEADER) or b"")
     except msgspec.DecodeError:
         reasons = []
-    return Verdict("dead", tenant, None, reasons or _FOREIGN, stage=STAGE)
+    return Unsound("dead", tenant, None, reasons or _FOREIGN, STAGE)

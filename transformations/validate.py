@@ -98,7 +98,7 @@ def _visitor(contract: Contract, fields: tuple[Field, ...], prefix: str) -> Take
             elif missing:
                 event.reasons.append(missing)
         if not names.issuperset(holder):
-            for name in holder.keys() - names:
+            for name in [name for name in holder if name not in names]:
                 step = name.replace("~", "~0").replace("/", "~1")  # RFC 6901 §3
                 event.extras[f"{prefix}/{step}"] = holder[name]
 
