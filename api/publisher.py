@@ -35,6 +35,7 @@ class Record(NamedTuple):
     topic: str
     key: bytes
     value: bytes
+    headers: tuple[tuple[str, str | bytes | None], ...] = ()
 
 
 class UnavailableError(Exception):
@@ -131,7 +132,10 @@ class Publisher:
 
         for record in records:
             try:
-                self._producer.produce(record.topic, record.value, record.key, on_delivery=delivered)
+                told = list(record.headers)
+                self._producer.produce(
+                    record.topic, record.value, record.key, on_delivery=delivered, headers=told
+                )
             except (BufferError, KafkaException):
                 refused: list[tuple[_Waiting, str | None]] = [(waiting, "not_queued")]
                 self._loop.call_soon(self._settle, refused)

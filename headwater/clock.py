@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+# The pattern by which Spark writes a time as ISO 8601 with microseconds, in UTC with Z.
+ISO_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
+
 
 def utc_now() -> datetime:
     """The time now, with its zone."""

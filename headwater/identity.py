@@ -3,17 +3,26 @@
 import hashlib
 import uuid
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _OFFSET_BITS = 20
+_Int = TypeVar("_Int", int, "NDArray[np.int64]")
 NAMESPACE = uuid.UUID("5f0c9c52-7d0b-5e0f-9d8a-6a1f3b7c2d41")
+_NAMESPACE_BYTES = NAMESPACE.bytes
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_TENANTS_REMEMBERED = 10_000
 
 
 def event_id(tenant_id: str, key: str) -> str:
     """uuid5(NAMESPACE, tenant NUL key): the same for every retry of a submission."""
     # What uuid.uuid5 gives (RFC 9562 §5.5), without the object that it makes on the way.
-    name = hashlib.sha1(NAMESPACE.bytes + f"{tenant_id}\0{key}".encode(), usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(name[16], 16) & 3]
-    return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{variant}{name[17:20]}-{name[20:32]}"
+    name = hashlib.sha1(_NAMESPACE_BYTES + f"{tenant_id}\0{key}".encode(), usedforsecurity=False).hexdigest()
+    return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{_VARIANT[name[16]]}{name[17:20]}-{name[20:32]}"
 
 
 def document_key(tenant_id: str, key: str) -> str:
@@ -28,8 +37,17 @@ def message_key(tenant_id: str, key: str) -> bytes:
 
 def dedupe_hash(stream: str, tenant_id: str, key: Iterable[str]) -> str:
     """SHA-256 in hex of stream, tenant and key parts, length-prefixed so that no two keys collide."""
-    parts = [part.encode() for part in (stream, tenant_id, *key)]
-    return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).hexdigest()
+    return hashlib.sha256(_whose(stream, tenant_id) + b"".join(map(_prefixed, key))).hexdigest()
+
+
+@lru_cache(maxsize=_TENANTS_REMEMBERED)
+def _whose(stream: str, tenant_id: str) -> bytes:
+    return _prefixed(stream) + _prefixed(tenant_id)
+
+
+def _prefixed(part: str) -> bytes:
+    text = part.encode()
+    return b"%d:%b" % (len(text), text)
 
 
 def record_hash(topic: str, partition: int, offset: int) -> str:
@@ -37,8 +55,11 @@ def record_hash(topic: str, partition: int, offset: int) -> str:
     return hashlib.sha256(f"{topic}/{partition}/{offset}".encode()).hexdigest()
 
 
-def row_version(event_time_us: int, offset: int) -> int:
-    """Event time in ms, shifted left by 20 bits, or the offset's low 20 bits: later event, then offset."""
+def row_version(event_time_us: _Int, offset: _Int) -> _Int:
+    """Event time in ms, shifted left by 20 bits, or the offset's low 20 bits: later event, then offset.
+
+    Of one record, or of a column.
+    """
     return event_time_us // 1000 << _OFFSET_BITS | offset & (1 << _OFFSET_BITS) - 1
 
 

@@ -1,5 +1,6 @@
 """Ranges of Kafka offsets, counted beside the work by one observe() over a batch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +58,10 @@ def counted_ranges(batch: DataFrame) -> Ranges:
     return {f"{row[0]}-{row[1]}": Range(row[2], row[3], row[4]) for row in found}
 
 
-def of_topic(ranges: Ranges, topic: str) -> Ranges:
-    """The ranges of one topic."""
-    return {place: r for place, r in ranges.items() if place.rsplit("-", 1)[0] == topic}
+def of_topics(ranges: Ranges, topics: Iterable[str]) -> Ranges:
+    """The ranges of these topics."""
+    wanted = set(topics)
+    return {place: r for place, r in ranges.items() if place.rsplit("-", 1)[0] in wanted}
 
 
 def last_offsets(ranges: Ranges) -> dict[str, int]:

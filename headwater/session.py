@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from headwater.errors import SetupError
 from headwater.files import plain_local_files
 from headwater.settings import ROOT, Settings
 
@@ -31,7 +32,9 @@ def build_session(settings: Settings, app: str) -> SparkSession:
     """A session with Delta, RocksDB state and UTC. Jars come from settings.spark.jars, on the class path."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ["TZ"] = "UTC"
-    builder = SparkSession.builder.appName(app).master(settings.spark.master)
+    builder = SparkSession.builder.appName(app)
+    if settings.spark.master:
+        builder = builder.master(settings.spark.master)
     for key, value in {**_defaults(settings), **settings.spark.conf}.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
@@ -39,6 +42,11 @@ def build_session(settings: Settings, app: str) -> SparkSession:
     if not settings.lake_is_remote:
         plain_local_files(spark)
     return spark
+
+
+def class_archive(settings: Settings) -> Path | None:
+    """Where the classes that a driver loads are archived, beside the jars that they are of."""
+    return ROOT / settings.spark.jars / "driver.jsa" if settings.spark.jars else None
 
 
 class DeferredSession:
@@ -61,7 +69,7 @@ class DeferredSession:
 
 def _defaults(settings: Settings) -> dict[str, str]:
     local = {} if settings.lake_is_remote else _LOCAL_FILES
-    return {**_delta(), **local, **_streaming(settings), **_runtime(settings)}
+    return {**_delta(), **local, **_streaming(settings), **_runtime(settings), **_jars(settings)}
 
 
 def _delta() -> dict[str, str]:
@@ -93,9 +101,13 @@ def _streaming(settings: Settings) -> dict[str, str]:
 
 
 def _runtime(settings: Settings) -> dict[str, str]:
-    conf = {
+    archive = class_archive(settings)
+    # An archive that does not fit is ignored, with a word on stderr: stdout is the job's.
+    archived = f' "-XX:SharedArchiveFile={archive}" -Xlog:disable -Xlog:all=warning:stderr'
+    return {
         "spark.sql.session.timeZone": "UTC",
-        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -XX:+UseParallelGC {_PATIENT_JIT}",
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -XX:+UseParallelGC {_PATIENT_JIT}"
+        f"{archived if archive and archive.exists() else ''}",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.driver.memory": settings.spark.driver_memory,
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
@@ -109,8 +121,17 @@ def _runtime(settings: Settings) -> dict[str, str]:
         "spark.sql.debug.maxToStringFields": "8",
         "spark.python.worker.faulthandler.enabled": "true",
     }
-    if settings.spark.jars:
-        jars = Path(settings.spark.jars)
-        folder = jars if jars.is_absolute() else ROOT / jars
-        conf["spark.driver.extraClassPath"] = conf["spark.executor.extraClassPath"] = f"{folder}/*"
-    return conf
+
+
+def _jars(settings: Settings) -> dict[str, str]:
+    """On the class path of a JVM of our own; sent to the executors of a cluster."""
+    if not settings.spark.jars:
+        return {}
+    folder = ROOT / settings.spark.jars
+    found = sorted(folder.glob("*.jar"))
+    if not found:
+        raise SetupError(f"no jars in {folder}: run `make setup`, or set spark.jars: null")
+    on_path = {"spark.driver.extraClassPath": f"{folder}/*"}
+    if settings.spark.master.startswith("local"):
+        return on_path
+    return {**on_path, "spark.jars": ",".join(map(str, found))}

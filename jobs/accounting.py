@@ -13,20 +13,18 @@ from pyspark.sql import functions as F
 from headwater.errors import HeadwaterError, QualityError
 from headwater.execution import BatchNumbers
 from headwater.ledger import Entry
-from headwater.log import logger
-from headwater.offsets import Ranges, of_topic
+from headwater.offsets import Ranges, of_topics
 from jobs.queries import Context
-
-_log = logger(__name__)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one stream and tenant with one outcome and, for dead ones, one first reason."""
+    """Rows of one stream and tenant with one outcome and, for dead ones, one stage and first reason."""
 
     stream: str
     tenant_id: str | None
     outcome: str
+    stage: str | None
     accounted: bool
     written: bool
     reason: str | None
@@ -43,7 +41,7 @@ class Balance:
     numbers: BatchNumbers
     ranges: Ranges
     fresh: dict[str, int]
-    topics: dict[str, str]
+    topics: dict[str, tuple[str, ...]]
 
     @property
     def read(self) -> int:
@@ -65,20 +63,20 @@ class Balance:
         """Records whose event had come before."""
         return self.total - sum(self.count(outcome) for outcome in ("silver", "dead", "no_consent"))
 
-    def reasons(self, stream: str) -> Counter[str]:
-        """A stream's dead rows by their first reason."""
-        found: Counter[str] = Counter()
+    def reasons(self, stream: str) -> Counter[tuple[str, str]]:
+        """A stream's dead rows by stage and first reason."""
+        found: Counter[tuple[str, str]] = Counter()
         for group in self.groups:
             if group.stream == stream and group.outcome == "dead" and not group.accounted:
-                found[group.reason or "unknown"] += group.rows
+                found[group.stage or "unknown", group.reason or "unknown"] += group.rows
         return found
 
 
 def count_groups(rows: DataFrame) -> tuple[Group, ...]:
     """Consume the batch whole, once."""
     reason = F.try_element_at("reasons", F.lit(1))["code"].alias("reason")
-    counted = rows.groupBy("stream", "tenant_id", "outcome", "accounted", "written", reason).count().collect()
-    return tuple(Group(*row) for row in counted)
+    groups = rows.groupBy("stream", "tenant_id", "outcome", "stage", "accounted", "written", reason)
+    return tuple(Group(*row) for row in groups.count().collect())
 
 
 def check_balance(name: str, balance: Balance) -> None:
@@ -97,22 +95,31 @@ def check_balance(name: str, balance: Balance) -> None:
         )
 
 
-def check_breaker(context: Context, name: str, batch_id: int, balance: Balance) -> None:
-    """Stop when so much of a stream's records fails that its producer, or the contract, must be wrong."""
+def check_breaker(context: Context, name: str, batch_id: int, balance: Balance) -> list[str]:
+    """Stop when so much of a stream's records fails that its producer, or the contract, must be wrong.
+
+    What the API refused is not counted: each caller was told, and the contract was asked.
+    Returns what passes only because a person accepted this batch.
+    """
+    accepted = []
     limits = context.settings.breaker
-    for stream, total in balance.fresh.items():
-        dead = balance.count("dead", stream)
+    for stream, fresh in balance.fresh.items():
+        reasons = balance.reasons(stream)
+        judged = Counter({reason: n for (stage, reason), n in reasons.items() if stage != "api"})
+        dead, total = judged.total(), fresh - (reasons.total() - judged.total())
         if dead < limits.min_failed_rows or dead < limits.max_failed_share * total:
             continue
-        reason, count = balance.reasons(stream).most_common(1)[0]
-        if context.accept_batch == batch_id:
-            _log.warning("batch_accepted", query=name, batch_id=batch_id, dead=dead, of=total, reason=reason)
-            continue
-        raise QualityError(
-            f"{name}: {dead} of {total} records of {stream} in batch {batch_id} fail, {count} of them with "
-            f"{reason}. Nothing was written; mend the producer or the contract, or let this batch pass with "
-            f"--accept-batch {batch_id}"
+        reason, count = judged.most_common(1)[0]
+        what = (
+            f"{dead} of {total} records of {stream} in batch {batch_id} fail, {count} of them with {reason}"
         )
+        if context.accept_batch != batch_id:
+            raise QualityError(
+                f"{name}: {what}. Nothing was written; mend the producer or the contract, or let this batch "
+                f"pass with --accept-batch {batch_id}"
+            )
+        accepted.append(what)
+    return accepted
 
 
 def ledger_entries(balance: Balance) -> list[Entry]:
@@ -122,7 +129,7 @@ def ledger_entries(balance: Balance) -> list[Entry]:
     """
     entries: dict[tuple[str, str | None], Entry] = {}
     for (stream, tenant), rows in _records(balance).items():
-        ranges = of_topic(balance.ranges, balance.topics[stream])
+        ranges = of_topics(balance.ranges, balance.topics[stream])
         made = Entry(stream=stream, tenant_id=tenant, in_rows=rows, duplicate=rows, offsets=ranges)
         entries[stream, tenant] = made
     for group in balance.groups:
@@ -149,6 +156,6 @@ def _records(balance: Balance) -> dict[tuple[str, str | None], int]:
                 seen[group.stream, group.tenant_id] += group.rows
         for stream, total in balance.fresh.items():
             seen[stream, None] += total - sum(rows for (of, _), rows in seen.items() if of == stream)
-    read = [stream for stream, topic in balance.topics.items() if of_topic(balance.ranges, topic)]
+    read = [stream for stream, topics in balance.topics.items() if of_topics(balance.ranges, topics)]
     told = {stream for stream, _ in seen}
     return dict(seen) | {(stream, None): 0 for stream in read if stream not in told}

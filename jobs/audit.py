@@ -17,7 +17,8 @@ from jobs.queries import Context
 from schemas.contract import Contract, domain_contracts
 from schemas.tables import SILVER, bronze
 from transformations.classify import classify
-from transformations.columns import dedupe_hash
+from transformations.dead_letters import STAGES
+from transformations.dedupe import identities
 
 PLACE = ["topic", "partition", "offset"]
 OUTCOMES = ("silver", "duplicate", "dead", "no_consent", "erased")
@@ -39,12 +40,12 @@ def audit(context: Context, domain: str) -> dict[str, Any]:
 def _count(context: Context, contract: Contract) -> dict[str, int]:
     spark, settings = context.spark, context.settings
     raw = read_table(spark, settings, bronze(contract.domain).full_name).where(
-        F.col("topic") == contract.topic
+        F.col("topic").isin(*contract.sources)
     )
     done = _up_to(high_water(spark, settings, f"refine.{contract.domain}"))
     silver = _places(read_table(spark, settings, SILVER[contract.stream].full_name), contract)
     letters = read_table(spark, settings, "ops.dead_letters")
-    dead = _places(letters.where(F.col("stage").isin("decode", "validate")), contract)
+    dead = _places(letters.where(F.col("stage").isin(*STAGES)), contract)
     refined = raw.where(done)
     return {
         **_by_place(raw.select(*PLACE, done.alias("refined")), silver, dead),
@@ -82,17 +83,14 @@ def _up_to(done: dict[str, int]) -> Any:
 
 
 def _places(rows: DataFrame, contract: Contract) -> DataFrame:
-    mine = rows.where(F.col("source_topic") == contract.topic)
+    mine = rows.where(F.col("source_topic").isin(*contract.sources))
     return mine.select(*[F.col(f"source_{part}").alias(part) for part in PLACE])
 
 
 def _left_over(context: Context, contract: Contract, rows: DataFrame) -> dict[str, int]:
     """Records without a row: duplicates whose event silver has, refusals, and what cannot be explained."""
     silver = read_table(context.spark, context.settings, SILVER[contract.stream].full_name)
-    key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in contract.dedupe_key]
-    events = silver.select(
-        dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key).alias("dedupe_hash")
-    ).distinct()
+    events = silver.transform(identities(contract))
     again = rows.transform(classify(contract))
     known = again.join(events.withColumn("known", F.lit(True)), "dedupe_hash", "left")
     outcome = (

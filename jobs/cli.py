@@ -39,6 +39,12 @@ Prove = Annotated[
         "Without --once: stop it when nothing is coming any more, for each query ends at its own batch."
     ),
 ]
+Gap = Annotated[
+    bool,
+    typer.Option(
+        help="Go on at the first record that Kafka still has; what left it before is named in ops.job_runs."
+    ),
+]
 Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
 
 
@@ -46,13 +52,14 @@ Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the br
 def ingest(
     domain: Domain,
     once: Once = False,
+    accept_gap: Gap = False,
     run_id: RunId = None,
     dry_run: DryRun = False,
     status_file: StatusFile = None,
     env: Env = None,
 ) -> None:
     """Copy the domain's Kafka topics into bronze, each record exactly once."""
-    launch(Launch("ingest", (domain,), once, run_id, dry_run, status_file, env))
+    launch(Launch("ingest", (domain,), once, run_id, dry_run, status_file, env, accept_gap=accept_gap))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""deliver: silver.<entity> → one destination, keyed by the sink's own key, newest row_version wins.
+"""deliver: a table of the lake → one destination, keyed by the sink's own key, newest row_version wins.
 
 Safe to run again: every sink takes the same rows twice, in any order, and ends the same. A row that the
 destination refuses for ever becomes a dead letter of stage sink:<system>, with its original bytes from
@@ -31,14 +31,16 @@ class Deliver:
         self.system = system
         self.name = f"deliver.{domain}.{system}"
         self.every_s = context.settings.streams.triggers.deliver_s
-        self.table, make = SINKS[domain, system]
-        self.stream = next(stream for stream, table in SILVER.items() if table.full_name == self.table)
-        self.sink = make(context.settings, self.name)
+        destination = SINKS[domain, system]
+        self.table = destination.table
+        streams = [stream for stream, table in SILVER.items() if table == self.table]
+        self.stream = streams[0] if streams else self.table.full_name
+        self.sink = destination.make(context.settings, self.name)
         self._reset_due = context.from_start
 
     def prepare(self) -> None:
         """Check the destination; with --from-start empty it and forget the checkpoint, once."""
-        for table in (SILVER[self.stream], DEAD_LETTERS):
+        for table in (self.table, DEAD_LETTERS):
             ensure_table(self.context.spark, self.context.settings, table)
         if self._reset_due:
             self.sink.reset()
@@ -47,12 +49,12 @@ class Deliver:
         self.sink.setup()
 
     def source(self) -> DataFrame:
-        """New rows of the silver table."""
+        """New rows of the table."""
         return (
             self.context.spark.readStream.format("delta")
             .option("maxFilesPerTrigger", self.context.settings.streams.max_files_per_trigger)
             .option("skipChangeCommits", "true")
-            .load(table_path(self.context.settings, self.table))
+            .load(table_path(self.context.settings, self.table.full_name))
         )
 
     def write(self, batch: DataFrame, batch_id: int) -> None:

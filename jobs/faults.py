@@ -17,7 +17,9 @@ _LOST = re.compile(
 )
 _CHECKPOINT = re.compile(
     r"STATE_STORE_[A-Z_]+|DIFFERENT_DELTA_TABLE_READ|DELTA_VERSIONS_NOT_CONTIGUOUS|Malformed(Log|Json)"
-    r"|empty offset log"
+    r"|empty offset log|MALFORMED_LOG_FILE|Failed to read log file|Incomplete log file"
+    # Files of a checkpoint that were cut: nothing else of ours is JSON that the JVM reads.
+    r"|JsonEOFException|JsonParseException|Unexpected end-of-input"
 )
 _CODE = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
 _CLASS = re.compile(r"\b([a-z]+(?:\.[a-z0-9_]+)+\.[A-Z]\w*(?:Exception|Error))\b")
@@ -32,7 +34,10 @@ def translate(fault: BaseException | None) -> HeadwaterError | None:
         return None
     what = _name(fault, text)
     if _LOST.search(text):
-        return DataLossError(f"Kafka no longer has records that the checkpoint still needs ({what})")
+        return DataLossError(
+            f"Kafka no longer has records that the checkpoint still needs ({what}). "
+            "To go on without them: ingest --accept-gap"
+        )
     if _CHECKPOINT.search(text):
         return SetupError(f"checkpoint and table disagree ({what}); see docs/operations.md, lost checkpoint")
     if _OUTAGE.search(text):

@@ -12,11 +12,13 @@ from pyspark.sql import functions as F
 from headwater.errors import DataLossError, SetupError
 from headwater.execution import batch_numbers, busy, query_id
 from headwater.failpoints import fail_at, fail_during
+from headwater.files import delete_folder
 from headwater.ledger import Entry, high_water, write_ledger
 from headwater.metrics import EVENTS
-from headwater.offsets import Place, Ranges, counted_ranges, observe_places, observed_ranges, of_topic
+from headwater.offsets import Place, Ranges, counted_ranges, observe_places, observed_ranges, of_topics
 from headwater.tables import append_once, checkpoint_path, ensure_table, properties, read_table, set_property
 from jobs.queries import Context
+from jobs.runs import record_decision
 from schemas.contract import domain_contracts
 from schemas.tables import LEDGER, bronze
 from sources.kafka import partition_bounds, read_stream, starting_offsets, topic_ids
@@ -31,9 +33,11 @@ class Ingest:
         self.context = context
         self.name = f"ingest.{domain}"
         self.every_s = context.settings.streams.triggers.ingest_s
-        self.topics = sorted(domain_contracts(domain))
+        self.contracts = sorted(domain_contracts(domain).values(), key=lambda c: c.stream)
+        self.topics = sorted(topic for c in self.contracts for topic in c.sources)
         self.table = bronze(domain)
         self.places: list[Place] = []
+        self._gap_accepted = context.accept_gap
 
     def prepare(self) -> None:
         """Create the tables; refuse a checkpoint without its table, and a topic that was made again."""
@@ -51,6 +55,10 @@ class Ingest:
             )
         for topic, found in topic_ids(settings, self.topics).items():
             self._check_topic(topic, known.get(_TOPIC_ID + topic), found)
+        if resumed and self._gap_accepted:
+            # It names offsets that are gone; ledger and table know as well where to go on.
+            delete_folder(spark, checkpoint_path(settings, self.name))
+            resumed = False
         if not resumed:
             self._account_for_written()
 
@@ -87,7 +95,12 @@ class Ingest:
         self.places = sorted((name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])) for name in end)
         starting = "earliest"  # Spark ignores it once a checkpoint exists
         if not self.context.has_checkpoint(self.name):
-            starting = starting_offsets(settings, self.topics, self._last_offsets())
+            starting, gaps = starting_offsets(
+                settings, self.topics, self._last_offsets(), accept_gaps=self._gap_accepted
+            )
+            for gap in gaps:
+                record_decision(self.context, self.name, gap)
+            self._gap_accepted = False
         rows = read_stream(self.context.spark, settings, self.topics, starting)
         return observe_places(rows, self.name, self.places)
 
@@ -127,10 +140,10 @@ class Ingest:
         return ranges or counted_ranges(batch)
 
     def _entries(self, ranges: Ranges) -> list[Entry]:
-        entries = [self._entry(topic, of_topic(ranges, topic)) for topic in self.topics]
+        entries = [self._entry(c.stream, of_topics(ranges, c.sources)) for c in self.contracts]
         return [entry for entry in entries if entry.in_rows]
 
-    def _entry(self, topic: str, ranges: Ranges) -> Entry:
+    def _entry(self, stream: str, ranges: Ranges) -> Entry:
         return Entry(
-            stream=topic, tenant_id=None, in_rows=sum(r.count for r in ranges.values()), offsets=ranges
+            stream=stream, tenant_id=None, in_rows=sum(r.count for r in ranges.values()), offsets=ranges
         )

@@ -44,6 +44,7 @@ class Launch:
     to: str | None = None
     from_start: bool = False
     accept_batch: int | None = None
+    accept_gap: bool = False
     trace: tuple[str, ...] = ()
     also_audit: bool = False
     prove: bool = False
@@ -79,7 +80,14 @@ def launch(order: Launch) -> NoReturn:
 
 def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
     spark = _session(order, settings)
-    context = Context(spark, settings, run_id, accept_batch=order.accept_batch, from_start=order.from_start)
+    context = Context(
+        spark,
+        settings,
+        run_id,
+        accept_batch=order.accept_batch,
+        accept_gap=order.accept_gap,
+        from_start=order.from_start,
+    )
     try:
         if order.run_id and finished_before(context, order.work):
             return {"status": "noop"}

@@ -27,8 +27,8 @@ def migrate(context: Context) -> list[str]:
         elif ensure_table(spark, settings, table):
             done.append(f"table {table.full_name} created")
     done += [f"PostgreSQL migrated to {revision}" for revision in upgrade(settings)]
-    for (domain, system), (_, make) in sorted(SINKS.items()):
-        make(settings, f"deliver.{domain}.{system}").setup()
+    for (domain, system), destination in sorted(SINKS.items()):
+        destination.make(settings, f"deliver.{domain}.{system}").setup()
     return done
 
 

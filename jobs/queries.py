@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from pyspark.sql import DataFrame, SparkSession
 
+from headwater.errors import SetupError
 from headwater.files import read_text
 from headwater.settings import Settings
 from headwater.tables import checkpoint_path
@@ -36,6 +37,7 @@ class Context:
     settings: Settings
     run_id: str
     accept_batch: int | None = None
+    accept_gap: bool = False
     from_start: bool = False
     totals: Totals = field(default_factory=Totals)
     # Names of the tables that this run has written to.
@@ -46,9 +48,13 @@ class Context:
         return self.checkpoint_id(query) is not None
 
     def checkpoint_id(self, query: str) -> str | None:
-        """The query id in the checkpoint; None when there is none."""
-        text = read_text(self.spark, f"{checkpoint_path(self.settings, query)}/metadata")
-        return None if text is None else str(json.loads(text)["id"])
+        """The query id in the checkpoint; None when there is none. Raises SetupError when it is damaged."""
+        path = f"{checkpoint_path(self.settings, query)}/metadata"
+        text = read_text(self.spark, path)
+        try:
+            return None if text is None else str(json.loads(text)["id"])
+        except (ValueError, KeyError, TypeError):
+            raise SetupError(f"{path} is damaged; see docs/operations.md, lost checkpoint") from None
 
 
 class Query(Protocol):

@@ -24,6 +24,7 @@ from psycopg.conninfo import make_conninfo
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from headwater.clock import ISO_MICROSECONDS
 from headwater.errors import QualityError, SetupError
 from headwater.log import logger
 from headwater.settings import Settings
@@ -32,7 +33,6 @@ from jobs.audit import PLACE, audit
 from jobs.queries import Context
 from schemas.contract import Contract, domain_contracts
 from schemas.tables import SILVER, bronze
-from sinks.elasticsearch import ISO_MICROSECONDS
 from sinks.postgres import LEAD_COLUMNS
 from transformations.columns import document_key
 

@@ -18,10 +18,10 @@ from headwater.tables import read_table
 from jobs.queries import Context
 from schemas.contract import Contract
 from schemas.tables import DEAD_LETTERS, SILVER
-from transformations.columns import dedupe_hash
+from transformations.dead_letters import STAGES
+from transformations.dedupe import identities
 
 _log = logger(__name__)
-_REFINE_STAGES = ("decode", "validate")
 
 
 class Recovery:
@@ -57,7 +57,7 @@ class Recovery:
         """(topic, partition, offset) of every row of these streams in silver and refine's dead letters."""
         streams = [c.stream for c in self.contracts]
         dead = read_table(self.context.spark, self.context.settings, DEAD_LETTERS.full_name)
-        dead = dead.where(F.col("stage").isin(*_REFINE_STAGES) & F.col("stream").isin(streams))
+        dead = dead.where(F.col("stage").isin(*STAGES) & F.col("stream").isin(streams))
         place = [F.col(f"source_{part}").alias(part) for part in ("topic", "partition", "offset")]
         every = [dead, *[self._silver(contract) for contract in self.contracts]]
         return reduce(DataFrame.union, [rows.select(*place) for rows in every]).distinct()
@@ -91,12 +91,8 @@ class Recovery:
         return joined.withColumns({"written": written, "outcome": outcome}).drop("found", "known")
 
     def _events(self) -> DataFrame:
-        return reduce(DataFrame.union, map(self._events_of, self.contracts)).distinct()
-
-    def _events_of(self, contract: Contract) -> DataFrame:
-        key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in contract.dedupe_key]
-        identity = dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key)
-        return self._silver(contract).select(identity.alias("dedupe_hash"))
+        """The identity of every event that silver has, once: each hash holds its stream's name."""
+        return reduce(DataFrame.union, [self._silver(c).transform(identities(c)) for c in self.contracts])
 
     def passed(self, last: dict[str, int]) -> None:
         """Take note of how far the query has come."""

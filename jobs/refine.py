@@ -20,10 +20,11 @@ from headwater.version import CODE_VERSION
 from jobs.accounting import Balance, check_balance, check_breaker, count_groups, ledger_entries
 from jobs.queries import Context
 from jobs.recovery import Recovery
+from jobs.runs import record_decision
 from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, bronze
 from transformations.classify import classify, silver_rows
-from transformations.dead_letters import DECODE_CODES, to_dead_letters
+from transformations.dead_letters import to_dead_letters
 from transformations.dedupe import first_within, stamped
 
 # Distinct (stream, tenant) pairs that one batch can be told apart by; beyond, duplicates are counted without
@@ -42,7 +43,7 @@ class Refine:
         self.every_s = context.settings.streams.triggers.refine_s
         self.contracts = sorted(domain_contracts(domain).values(), key=lambda c: c.stream)
         self.bronze = bronze(domain)
-        self.places = [(c.topic, p) for c in self.contracts for p in range(c.partitions)]
+        self.places = [(t, p) for c in self.contracts for t, n in c.sources.items() for p in range(n)]
         self.recovery = Recovery(context, self.name, self.contracts)
         # Made once: some hundred calls into the JVM, which every small batch would feel.
         self.silver_rows = {c.stream: silver_rows(c) for c in self.contracts}
@@ -86,7 +87,8 @@ class Refine:
         try:
             balance = self._balance(rows, this)
             check_balance(self.name, balance)
-            check_breaker(self.context, self.name, batch_id, balance)
+            for what in check_breaker(self.context, self.name, batch_id, balance):
+                record_decision(self.context, self.name, what, (this, batch_id))
             fail_at(self.name, "before_write")
             self._append(rows, balance, this, batch_id)
             fail_at(self.name, "after_write")
@@ -108,7 +110,7 @@ class Refine:
                 f"{self.name}: bronze has partitions that the contract does not know; raise `partitions`"
             )
         fresh = {c.stream: int(numbers.observed[f"fresh{n}"]) for n, c in enumerate(self.contracts)}
-        return Balance(groups, numbers, ranges, fresh, {c.stream: c.topic for c in self.contracts})
+        return Balance(groups, numbers, ranges, fresh, {c.stream: tuple(c.sources) for c in self.contracts})
 
     def _append(self, batch: DataFrame, balance: Balance, this: str, batch_id: int) -> None:
         settings = self.context.settings
@@ -143,6 +145,5 @@ class Refine:
             for outcome in ("silver", "dead", "no_consent", "duplicate"):
                 EVENTS.labels(self.name, entry.stream, outcome).inc(getattr(entry, outcome))
         for contract in self.contracts:
-            for reason, count in balance.reasons(contract.stream).items():
-                stage = "decode" if reason in DECODE_CODES else "validate"
+            for (stage, reason), count in balance.reasons(contract.stream).items():
                 DEAD.labels(contract.stream, stage, reason).inc(count)

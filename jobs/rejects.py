@@ -10,9 +10,8 @@ from headwater.tables import read_table
 from headwater.version import CODE_VERSION
 from jobs.queries import Context
 from schemas.contract import domain_contracts
-from schemas.tables import DEAD_LETTERS, bronze
+from schemas.tables import DEAD_LETTERS, LETTER_PAYLOAD_BYTES, bronze
 from sinks.base import Rejected
-from transformations.classify import DEAD_LETTER_PAYLOAD_BYTES
 
 _SCHEMA = "topic STRING, partition INT, offset BIGINT, tenant_id STRING, code STRING, rule STRING"
 
@@ -42,6 +41,7 @@ def rejected_letters(context: Context, domain: str, sink: str, rejected: Sequenc
     place = F.concat_ws(
         "/", "stage", "topic", F.col("partition").cast("string"), F.col("offset").cast("string")
     )
+    streams = F.create_map(*[F.lit(v) for c in contracts.values() for v in (c.topic, c.stream)])
     versions = F.create_map(*[F.lit(v) for c in contracts.values() for v in (c.topic, c.version)])
     columns = {
         "dead_letter_id": F.sha2(place, 256),
@@ -49,9 +49,9 @@ def rejected_letters(context: Context, domain: str, sink: str, rejected: Sequenc
             F.concat(F.encode(F.lit("sink_rejected\0"), "UTF-8"), F.coalesce("value", F.lit(bytearray()))),
             256,
         ),
-        "stream": F.col("topic"),
+        "stream": F.element_at(streams, F.col("topic")),
         "reasons": F.array(reason),
-        "payload": F.substring("value", 1, DEAD_LETTER_PAYLOAD_BYTES),
+        "payload": F.substring("value", 1, LETTER_PAYLOAD_BYTES),
         "source_topic": F.col("topic"),
         "source_partition": F.col("partition"),
         "source_offset": F.col("offset"),

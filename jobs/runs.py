@@ -1,16 +1,20 @@
-"""ops.job_runs: one row per finished run, so that a run with the same name is done once."""
+"""ops.job_runs: one row per finished run, so that a run with the same name is done once, and one per decision
+of a person to let something pass."""
 
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
 from headwater.clock import utc_now
+from headwater.log import logger
 from headwater.tables import append_rows, ensure_table, exists, read_few
 from headwater.version import CODE_VERSION
 from jobs.queries import Context
 from schemas.tables import JOB_RUNS
 
+_log = logger(__name__)
 _COUNTS = ("rows_in", "rows_out", "duplicate", "dead", "no_consent", "erased")
 SCHEMA = pa.schema(
     [
@@ -35,19 +39,30 @@ def finished_before(context: Context, job: str) -> bool:
 
 def record_run(context: Context, job: str, started: datetime, status: str, error: str | None) -> None:
     """Append the run."""
-    ensure_table(context.spark, context.settings, JOB_RUNS)
-    ended = utc_now()
-    row = {
-        "job": job,
+    _append(context, {"job": job, "status": status, **asdict(context.totals), "error": error}, started)
+
+
+def record_decision(context: Context, query: str, what: str, mark: tuple[str, int] | None = None) -> None:
+    """Append that a person let something pass that stops a query otherwise: a row of status `accepted`.
+
+    With a mark (query id, batch id), once for the batch.
+    """
+    _log.warning("accepted", query=query, what=what)
+    _append(context, {"job": query, "status": "accepted", "error": what}, utc_now(), mark)
+
+
+def _append(
+    context: Context, row: dict[str, Any], started: datetime, mark: tuple[str, int] | None = None
+) -> None:
+    spark, settings, ended = context.spark, context.settings, utc_now()
+    ensure_table(spark, settings, JOB_RUNS)
+    whole = {
+        **row,
         "run_id": context.run_id,
-        "status": status,
-        **asdict(context.totals),
         "seconds": (ended - started).total_seconds(),
-        "error": error,
         "started_at": started,
         "ended_at": ended,
         "code_version": CODE_VERSION,
     }
-    append_rows(
-        context.spark, pa.Table.from_pylist([row], schema=SCHEMA), context.settings, JOB_RUNS.full_name
-    )
+    table = pa.Table.from_pylist([whole], schema=SCHEMA)
+    append_rows(spark, table, settings, JOB_RUNS.full_name, mark)

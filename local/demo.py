@@ -34,11 +34,11 @@ from local.demo_watch import (
 from local.environment import API
 from local.places import ROOT, data, make_folder, say
 from local.ports import taken
-from local.traffic import Way, traffic
+from local.traffic import Kind, Way, traffic
 from schemas.contract import contracts
 
 TOPIC = contracts()["lead.ingest"].topic
-DLQ = "lead.dlq"
+REFUSALS, NORMALIZED, LETTERS = "lead.refused", "lead.normalized", "lead.dlq"
 BACKLOG = 1000
 KAFKA_RATE = 60.0
 SEED = 20
@@ -62,6 +62,7 @@ class Demo:
         self.tallies = {way: Tally() for way in Way}
         self.settings: Settings
         self.live = 0
+        self.ends: dict[str, int] = {}
         self.measured_from = 0.0
         self.watch: Watch
         self.children: list[Child] = []
@@ -78,7 +79,7 @@ class Demo:
         if held := taken("the API", API):
             raise SetupError(str(held))
         self._migrate()
-        refusals = end_offset(self.settings, DLQ)
+        self.ends = self._ends()
         with ExitStack() as at_the_end:
             self._start(at_the_end)
             self._catch_up()
@@ -89,7 +90,7 @@ class Demo:
             self._drain()
             jobs = self._stop()
             rows = self._rows()
-            kept = end_offset(self.settings, DLQ) - refusals
+            produced = self._produced()
             self.tell("checking: audit of the ledger, and every sink against silver by key and hash")
             findings = check(jobs, self.run, self.tallies, self.tell)
         findings.faults += [
@@ -99,7 +100,7 @@ class Demo:
         ]
         seconds = time.monotonic() - self.began
         measured = Measured(
-            self.run, self.tallies, rows, self.watch.seen, kept, self.live, self.measured_from, seconds
+            self.run, self.tallies, rows, self.watch.seen, produced, self.live, self.measured_from, seconds
         )
         print(report(measured, findings, self.settings), flush=True)
         return _GATE_FAILED if findings.faults else 0
@@ -169,7 +170,17 @@ class Demo:
         last = traffic(Way.KAFKA, 1, run=f"{prefix(self.run, Way.KAFKA)}z", seed=SEED)
         send_kafka(self.settings, TOPIC, last, 0, self._kafka)
         self._arrived("waiting for the last rows", _ARRIVES_WITHIN_S)
-        self.tell(f"all {len(self._tenants()):,} leads are in both sinks")
+        wanted = len(self._tenants())
+
+        def produced() -> bool:
+            found = self._produced()
+            dead = found[REFUSALS] + self._kafka.sent[Kind.BROKEN]
+            return found[NORMALIZED] >= wanted and found[LETTERS] >= dead
+
+        self._until(
+            produced, _ARRIVES_WITHIN_S, lambda: f"  outgoing topics: {self._produced()}", every_s=1.0
+        )
+        self.tell(f"all {wanted:,} leads are in both sinks and in {NORMALIZED}, dead letters in {LETTERS}")
 
     def _arrived(self, what: str, limit_s: float) -> None:
         wanted = self._tenants()
@@ -189,6 +200,13 @@ class Demo:
         if code := api.stop():
             raise HeadwaterError(f"{api.name} ended with exit code {code}, not 0; {api.tail()}")
         return jobs
+
+    def _ends(self) -> dict[str, int]:
+        return {topic: end_offset(self.settings, topic) for topic in (REFUSALS, NORMALIZED, LETTERS)}
+
+    def _produced(self) -> dict[str, int]:
+        """Records by topic since the demo began."""
+        return {topic: end - self.ends[topic] for topic, end in self._ends().items()}
 
     def _rows(self) -> dict[str, int]:
         return {

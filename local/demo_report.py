@@ -15,14 +15,15 @@ _NAMES = {"postgres": "PostgreSQL", "elasticsearch": "Elasticsearch"}
 
 @dataclass(frozen=True)
 class Measured:
-    """What the demo saw itself. `rows` are of this run, `seen` is key → time first seen in PostgreSQL;
-    `live` counts the events sent while all ran; latencies are of those due from `measured_from` on."""
+    """What the demo saw itself. `rows` are of this run, `seen` is key → time first seen in PostgreSQL,
+    `produced` counts the records of topics since it began, `live` the events sent while all ran; latencies
+    are of those due from `measured_from` on."""
 
     run: str
     tallies: dict[Way, Tally]
     rows: dict[str, int]
     seen: dict[str, float]
-    kept_refusals: int
+    produced: dict[str, int]
     live: int
     measured_from: float
     seconds: float
@@ -47,7 +48,7 @@ def _outcomes(measured: Measured, findings: Findings) -> str:
     total = ["all", *[sum(column) for column in zip(*[row[1:] for row in rows], strict=True)]]
     table = _table([_HEAD, *rows, total])
     note = (
-        "By HTTP, `refused` are answers 4xx, whose bodies become dead letters in topic lead.dlq, and\n"
+        "By HTTP, `refused` are answers 4xx, whose bodies become dead letters at 10/s a tenant, and\n"
         "`no consent` is what the API discarded. By Kafka, all of it is counted in the tables."
     )
     return f"{table}\n{note}"
@@ -63,7 +64,7 @@ def _outcome_row(way: Way, measured: Measured, findings: Findings) -> list[str |
         tally.answers["refused"],
         found.get("silver", 0),
         found.get("duplicate", 0),
-        found.get("dead", 0) if direct else measured.kept_refusals,
+        found.get("dead", 0) if direct else measured.produced["lead.refused"],
         found.get("no_consent", 0) if direct else tally.answers["discarded"],
     ]
 
@@ -75,7 +76,11 @@ def _destinations(measured: Measured, findings: Findings) -> str:
         + [counts[name] for name in ("missing", "extra", "different")]
         for system, counts in sorted(findings.destinations.items(), reverse=True)
     ]
-    return _table([head, *rows]) + "\nEvery row compared with silver by key and by a hash of its columns."
+    topics = ", ".join(f"{topic} {count:,}" for topic, count in measured.produced.items())
+    return (
+        f"{_table([head, *rows])}\nEvery row compared with silver by key and by a hash of its columns.\n"
+        f"Records of this run in Kafka: {topics}."
+    )
 
 
 def _speed(measured: Measured) -> str:
@@ -139,7 +144,7 @@ Where to look (first: eval "$(.venv/bin/python -m local env)")
                  psql "$HEADWATER_POSTGRES_DSN" -c "SELECT source, count(*), count(phone) FROM leads
                    WHERE starts_with(idempotency_key, '{run}') GROUP BY source"
   Elasticsearch  curl -s '{es}/leads/_search?q=message:Angebot&size=3&pretty'
-  Kafka          {kafka}, topics lead.ingest and lead.dlq
+  Kafka          {kafka}, topics lead.ingest, lead.refused, lead.normalized, lead.dlq
   Delta tables   {lake}/bronze/leads
                  {lake}/silver/leads
                  {lake}/ops/ledger

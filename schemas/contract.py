@@ -19,7 +19,8 @@ ROW_LIMIT_BYTES = 1 << 20
 MAX_DEPTH = 32
 _KINDS = {"string", "boolean", "integer", "number", "timestamp", "object"}
 _REQUIRED = ("topic", "partitions", "tenantField", "eventTimeField", "dedupeKey", "dedupeWindow")
-_KNOWN = {*_REQUIRED, "retentionDays", "format", "consentField"}
+_KNOWN = {*_REQUIRED, "retentionDays", "format", "consentField", "refusedTopic"}
+_REFUSED_PARTITIONS = 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Contract:
-    """A stream: where it comes from, what identifies an event, which fields it has."""
+    """A stream: where it comes from, what identifies an event, which fields it has.
+
+    `refused_topic` holds what the HTTP API refused of it: bodies, with the reasons in the headers.
+    """
 
     stream: str
     domain: str
@@ -63,6 +67,13 @@ class Contract:
     dedupe_key: tuple[str, ...]
     dedupe_window: str
     fields: tuple[Field, ...]
+    refused_topic: str | None = None
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """Every topic that is read for this stream, with its partitions."""
+        refused = {self.refused_topic: _REFUSED_PARTITIONS} if self.refused_topic else {}
+        return {self.topic: self.partitions, **refused}
 
     @property
     def leaves(self) -> tuple[Field, ...]:
@@ -119,6 +130,7 @@ def parse_contract(text: str, origin: str) -> Contract:
         dedupe_key=tuple(custom["dedupeKey"]),
         dedupe_window=custom["dedupeWindow"],
         fields=fields,
+        refused_topic=custom.get("refusedTopic"),
     )
     _check_pointers(contract, origin)
     return contract

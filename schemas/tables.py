@@ -64,6 +64,8 @@ LEADS = Table(
     _SILVER_STATISTICS,
 )
 
+# Of a record's bytes, a dead letter keeps so many.
+LETTER_PAYLOAD_BYTES = 256 << 10
 DEAD_LETTERS = Table(
     "ops",
     "dead_letters",

@@ -20,7 +20,11 @@ OUTGOING_DAYS = 30
 
 def declared_topics(replication: int) -> list[NewTopic]:
     """Every topic of every contract, and the ones that deliver writes."""
-    wanted = [(c.topic, c.partitions, c.retention_days) for c in contracts().values()]
+    wanted = [
+        (topic, partitions, c.retention_days)
+        for c in contracts().values()
+        for topic, partitions in c.sources.items()
+    ]
     for domain in sorted({c.domain for c in contracts().values()}):
         wanted += [(name, OUTGOING_PARTITIONS, OUTGOING_DAYS) for name in OUTGOING.get(domain, ())]
     return [_topic(name, partitions, days, replication) for name, partitions, days in wanted]

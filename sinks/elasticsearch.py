@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
-from headwater.clock import iso
+from headwater.clock import ISO_MICROSECONDS, iso
 from headwater.errors import SetupError
 from headwater.log import logger
 from headwater.settings import Settings
@@ -28,7 +28,6 @@ from sinks.elasticsearch_judge import Bulk, explained
 DOC_KEY = "doc_key"
 VERSION = "row_version"
 LINEAGE = ("source_topic", "source_partition", "source_offset", "tenant_id")
-ISO_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
 REQUEST_TIMEOUT_S = 60
 _UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20}
 _log = logger(__name__)

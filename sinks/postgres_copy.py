@@ -19,6 +19,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, DataType, StringType, TimestampNTZType, TimestampType
 
+from headwater.clock import ISO_MICROSECONDS
 from headwater.errors import HeadwaterError, SetupError, TransientError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,7 +27,6 @@ NULL = "\\N"
 _LAYOUTS = 64
 # Backslash first: the others put backslashes in.
 ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
-ISO_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
 BAD_TEXT = "22021"  # character_not_in_repertoire: a NUL, or bytes that are not UTF-8
 NO_ANSWER = "08006"
 LOGIN_REFUSED = "28000"

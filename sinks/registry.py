@@ -1,21 +1,43 @@
 """Which systems a domain is delivered to. Adding a sink is a file and a line here."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from headwater.settings import Settings
+from schemas.tables import DEAD_LETTERS, LEADS, Table
 from sinks.base import Sink
 from sinks.elasticsearch import ElasticsearchSink
+from sinks.kafka import KafkaSink, event_messages, letter_messages
 from sinks.outbox import LEAD_OUTBOX
 from sinks.postgres import PostgresSink
 
-# (domain, system) → (silver table, settings and query name → the sink)
-SINKS: dict[tuple[str, str], tuple[str, Callable[[Settings, str], Sink]]] = {
-    ("leads", "postgres"): (
-        "silver.leads",
-        lambda settings, query: PostgresSink(settings, query=query, outbox=LEAD_OUTBOX),
+
+@dataclass(frozen=True)
+class Destination:
+    """A table and where its new rows go. `make` is given settings and the query's name."""
+
+    table: Table
+    make: Callable[[Settings, str], Sink]
+
+
+def _normalized(settings: Settings, query: str) -> Sink:
+    return KafkaSink(
+        settings, query, "lead.normalized", event_messages(["idempotency_key"], ["metadata", "extras"])
+    )
+
+
+def _letters(topic: str, *streams: str) -> Callable[[Settings, str], Sink]:
+    return lambda settings, query: KafkaSink(settings, query, topic, letter_messages(streams))
+
+
+# (domain, system) → what is delivered, by what
+SINKS: dict[tuple[str, str], Destination] = {
+    ("leads", "postgres"): Destination(
+        LEADS, lambda settings, query: PostgresSink(settings, query=query, outbox=LEAD_OUTBOX)
     ),
-    ("leads", "elasticsearch"): (
-        "silver.leads",
-        lambda settings, query: ElasticsearchSink(settings, query=query),
+    ("leads", "elasticsearch"): Destination(
+        LEADS, lambda settings, query: ElasticsearchSink(settings, query=query)
     ),
+    ("leads", "normalized"): Destination(LEADS, _normalized),
+    ("leads", "dlq"): Destination(DEAD_LETTERS, _letters("lead.dlq", "lead.ingest")),
 }

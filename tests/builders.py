@@ -1,11 +1,13 @@
 """Lead events as producers send them, bronze rows as Kafka left them, and what became of them."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from schemas.contract import contracts
@@ -63,10 +65,11 @@ def bronze(
     values: Sequence[bytes | None],
     headers: Mapping[int, Headers] | None = None,
     first_offset: int = 0,
+    topic: str = "lead.ingest",
 ) -> DataFrame:
-    """Records of lead.ingest, partition 0, one after another, of one batch; headers by offset."""
+    """Records of one topic, partition 0, one after another, of one batch; headers by offset."""
     rows = [
-        (value and bytearray(value), _kept(headers, offset), "lead.ingest", 0, offset, ARRIVED)
+        (value and bytearray(value), _kept(headers, offset), topic, 0, offset, ARRIVED)
         for offset, value in enumerate(values, first_offset)
     ]
     return spark.createDataFrame(rows, BRONZE)
@@ -84,3 +87,56 @@ def outcomes(spark: SparkSession, values: Sequence[bytes | None]) -> list[tuple[
         (row["outcome"], [(r["code"], r["field"]) for r in row["reasons"] or []])
         for row in sorted(rows, key=lambda row: row["offset"])
     ]
+
+
+_HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
+_MOMENT = pa.timestamp("us", tz="UTC")
+_ARROW = {
+    "STRING": pa.string(),
+    "BINARY": pa.binary(),
+    "BOOLEAN": pa.bool_(),
+    "INT": pa.int32(),
+    "BIGINT": pa.int64(),
+    "TIMESTAMP": _MOMENT,
+}
+
+
+def arrow_schema(ddl: str) -> pa.Schema:
+    """What Spark makes of a DDL string, without Spark."""
+    return pa.schema(_fields(re.findall(r"\w+|[<>]", ddl)))
+
+
+def _fields(words: list[str]) -> list[pa.Field]:
+    """The names and types up to the end, or to the bracket that closes them; the words are used up."""
+    found = []
+    while words and words[0] != ">":
+        name = words.pop(0)
+        found.append(pa.field(name, _kind(words)))
+    return found
+
+
+def _kind(words: list[str]) -> pa.DataType:
+    word = words.pop(0)
+    if word not in ("STRUCT", "ARRAY"):
+        return _ARROW[word]
+    words.pop(0)
+    made = pa.struct(_fields(words)) if word == "STRUCT" else pa.list_(_kind(words))
+    words.pop(0)
+    return made
+
+
+def arrow_bronze(values: Sequence[bytes | None], topic: str = LEAD.topic, first: int = 0) -> pa.RecordBatch:
+    """The same records as `bronze` makes, as a Python worker gets them; every third has a header."""
+    count = len(values)
+    headers = [[{"key": "k", "value": b"v"}] if n % 3 == 0 else [] for n in range(count)]
+    return pa.record_batch(
+        {
+            "value": pa.array(values, pa.binary()),
+            "headers": pa.array(headers, _HEADERS),
+            "topic": pa.array([topic] * count, pa.string()),
+            "partition": pa.array([0] * count, pa.int32()),
+            "offset": pa.array(range(first, first + count), pa.int64()),
+            "ingested_at": pa.array([ARRIVED] * count, _MOMENT),
+            "refined_at": pa.array([REFINED] * count, _MOMENT),
+        }
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
@@ -18,12 +19,12 @@ from pyspark.sql.types import StructType
 
 from headwater.identity import fingerprint, record_hash, row_version
 from schemas.contract import Contract
-from schemas.tables import LINEAGE, SILVER
+from schemas.tables import LETTER_PAYLOAD_BYTES, LINEAGE, SILVER
+from transformations.refused import refused
 from transformations.registry import NORMALISE
 from transformations.validate import told
-from transformations.verdict import Judge, judge
+from transformations.verdict import Judge, Sound, Unsound, judge
 
-DEAD_LETTER_PAYLOAD_BYTES = 256 << 10
 _HEADERS = "ARRAY<STRUCT<key: STRING, value: BINARY>>"
 _DOMAINS_REMEMBERED = 16
 _PLACE = ("topic", "partition", "offset", "ingested_at")
@@ -32,15 +33,15 @@ _PLACE = ("topic", "partition", "offset", "ingested_at")
 def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[[DataFrame], DataFrame]:
     """Records of these contracts' topics → outcome rows.
 
-    Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `reasons`, `fingerprint`, `payload`
-    and `headers` (of dead rows), `row_version`, `event_time`, `extras`, a struct per stream, named like its
-    silver table, with the columns before the lineage (null in rows of another stream or outcome), and what
-    bronze said of the record's place and time; `refined_at` goes through where it is given.
+    Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `stage`, `reasons`, `fingerprint`,
+    `payload` and `headers` (of dead rows), `row_version`, `event_time`, `extras`, a struct per stream, named
+    like its silver table, with the columns before the lineage (null in rows of another stream or outcome),
+    and what bronze said of the record's place and time; `refined_at` goes through where it is given.
     """
 
     def apply(bronze: DataFrame) -> DataFrame:
         stamps = ["refined_at"] if "refined_at" in bronze.columns else []
-        schema = _struct(_ddl(contracts, stamps))
+        schema = _struct(outcome_columns(contracts, stamps))
         work = Classifier(contracts, geo_database, to_arrow_schema(schema))
         return bronze.select("value", "headers", *_PLACE, *stamps).mapInArrow(work, schema)
 
@@ -60,11 +61,12 @@ def silver_rows(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     return apply
 
 
-def _ddl(contracts: Sequence[Contract], stamps: Sequence[str]) -> str:
+def outcome_columns(contracts: Sequence[Contract], stamps: Sequence[str]) -> str:
+    """The columns of outcome rows as a Spark DDL string; `stamps` are the times that go through."""
     rows = [f"{SILVER[c.stream].name} STRUCT<{_own_columns(c)}>" for c in contracts]
     columns = [
         "outcome STRING, stream STRING, tenant_id STRING, dedupe_hash STRING",
-        "reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>",
+        "stage STRING, reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>",
         f"fingerprint STRING, payload BINARY, headers {_HEADERS}",
         "row_version BIGINT, event_time TIMESTAMP, extras STRING",
         *rows,
@@ -94,52 +96,88 @@ class Classifier:
     schema: pa.Schema
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return map(self._judged, batches)
+        for batch in batches:
+            topics = batch.column("topic")
+            for topic in topics.unique().to_pylist():
+                yield from self._judged(topic, batch.filter(pc.equal(topics, topic)))
 
-    def _judged(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        values, topics = batch.column("value").to_pylist(), batch.column("topic").to_pylist()
-        offsets, partitions = batch.column("offset").to_pylist(), batch.column("partition").to_pylist()
+    def _judged(self, topic: str, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Silver rows in the order of their records, then the others."""
+        stream, decide = judges(self.contracts, self.geo_database)[topic]
+        if decide is None:
+            yield self._others(batch, stream, list(map(refused, batch.column("headers").to_pylist())))
+            return
         arrived = batch.column("ingested_at").cast(pa.int64()).to_pylist()
-        judges = _judges(self.contracts, self.geo_database)
-        streams = [judges[topic][0] for topic in topics]
-        verdicts = [judges[t][1](v, at) for t, v, at in zip(topics, values, arrived, strict=True)]
-        places = zip(topics, partitions, offsets, strict=True)
-        kept = [v.outcome == "silver" for v in verdicts]
-        dead = pa.array([v.outcome == "dead" for v in verdicts], pa.bool_())
-        made: dict[str, Any] = {
-            "outcome": [v.outcome for v in verdicts],
-            "stream": streams,
-            "tenant_id": [v.tenant_id for v in verdicts],
-            "dedupe_hash": [v.identity or record_hash(*p) for v, p in zip(verdicts, places, strict=True)],
-            "reasons": [[told(r) for r in v.reasons] if v.reasons else None for v in verdicts],
-            "fingerprint": [
-                fingerprint([code for code, _ in v.reasons], value) if v.reasons else None
-                for v, value in zip(verdicts, values, strict=True)
-            ],
-            "payload": pc.if_else(
-                dead, pc.binary_slice(batch.column("value"), 0, DEAD_LETTER_PAYLOAD_BYTES), None
-            ),
-            "headers": pc.if_else(dead, batch.column("headers"), None),
-            "row_version": [
-                row_version(v.event_time or 0, offset) if k else None
-                for v, offset, k in zip(verdicts, offsets, kept, strict=True)
-            ],
-            "event_time": [v.event_time for v in verdicts],
-            "extras": [v.row["extras"] if v.row else None for v in verdicts],
-        }
-        for contract in self.contracts:
-            rows = [v.row if s == contract.stream else None for v, s in zip(verdicts, streams, strict=True)]
-            made[SILVER[contract.stream].name] = rows
-        return pa.RecordBatch.from_arrays(
-            [self._column(f, made, batch) for f in self.schema], schema=self.schema
-        )
+        sound, unsound = decide(batch.column("value").to_pylist(), arrived)
+        if sound.rows:
+            place = batch.drop_columns(["value", "headers"])
+            yield self._silver(place.take(pa.array(sound.rows)) if unsound else place, stream, sound)
+        if unsound:
+            yield self._others(batch.take(pa.array(unsound)), stream, list(unsound.values()))
 
-    def _column(self, wanted: pa.Field, made: dict[str, Any], batch: pa.RecordBatch) -> pa.Array:
-        found = made[wanted.name] if wanted.name in made else batch.column(wanted.name)
-        return pa.array(found, wanted.type) if isinstance(found, list) else found.cast(wanted.type)
+    def _silver(self, batch: pa.RecordBatch, stream: str, sound: Sound) -> pa.RecordBatch:
+        table = SILVER[stream].name
+        kind = self.schema.field(table).type
+        own = [pa.array(sound.columns[part.name], part.type) for part in kind]
+        made = {
+            "outcome": pa.repeat("silver", batch.num_rows),
+            "tenant_id": sound.tenants,
+            "dedupe_hash": sound.identities,
+            "row_version": row_version(np.array(sound.times, np.int64), batch.column("offset").to_numpy()),
+            "event_time": sound.times,
+            "extras": sound.columns["extras"],
+            table: pa.StructArray.from_arrays(own, fields=list(kind)),
+        }
+        return self._block(batch, stream, made)
+
+    def _others(self, batch: pa.RecordBatch, stream: str, found: list[Unsound]) -> pa.RecordBatch:
+        dead = pa.array([one.outcome == "dead" for one in found])
+        values = batch.column("value")
+        places = zip(
+            *[batch.column(part).to_pylist() for part in ("topic", "partition", "offset")], strict=True
+        )
+        made = {
+            "outcome": [one.outcome for one in found],
+            "tenant_id": [one.tenant_id for one in found],
+            "dedupe_hash": [record_hash(*place) for place in places],
+            "stage": [one.stage for one in found],
+            "reasons": [list(map(told, one.reasons)) if one.reasons else None for one in found],
+            "fingerprint": [
+                fingerprint([code for code, _ in one.reasons], value) if one.reasons else None
+                for one, value in zip(found, values.to_pylist(), strict=True)
+            ],
+            "payload": pc.if_else(dead, pc.binary_slice(values, 0, LETTER_PAYLOAD_BYTES), None),
+            "headers": pc.if_else(dead, batch.column("headers"), None),
+            "event_time": [one.event_time for one in found],
+        }
+        return self._block(batch, stream, made)
+
+    def _block(self, batch: pa.RecordBatch, stream: str, made: dict[str, Any]) -> pa.RecordBatch:
+        """Rows of one stream: what was made, the record's place and time, null for all else."""
+        count = batch.num_rows
+        kept = {name: batch.column(name) for name in batch.schema.names if name != "headers"}
+        known = {**kept, "stream": pa.repeat(stream, count), **made}
+        arrays = [
+            _array(known[field.name], field.type) if field.name in known else pa.nulls(count, field.type)
+            for field in self.schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def _array(found: Any, kind: pa.DataType) -> pa.Array:
+    made = found if isinstance(found, pa.Array) else pa.array(found, kind)
+    return made if made.type == kind else made.cast(kind)
 
 
 @lru_cache(maxsize=_DOMAINS_REMEMBERED)
-def _judges(contracts: tuple[Contract, ...], geo_database: str | None) -> dict[str, tuple[str, Judge]]:
-    """Stream and judge by topic, compiled once in a Python worker, not once in a task."""
-    return {c.topic: (c.stream, judge(c, NORMALISE[c.stream](geo_database))) for c in contracts}
+def judges(
+    contracts: tuple[Contract, ...], geo_database: str | None
+) -> dict[str | None, tuple[str, Judge | None]]:
+    """Stream and judge by topic, compiled once in a Python worker, not once in a task.
+
+    Records of the API's refusals need none: they were judged.
+    """
+    made: dict[str | None, tuple[str, Judge | None]] = {c.refused_topic: (c.stream, None) for c in contracts}
+    for contract in contracts:
+        made[contract.topic] = contract.stream, judge(contract, NORMALISE[contract.stream](geo_database))
+    return made

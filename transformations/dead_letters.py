@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-# Reasons that stop the reading itself belong to stage decode; the others to stage validate.
-DECODE_CODES = ("empty", "too_large", "invalid_utf8", "malformed_json", "too_deep", "nul_character")
+# Where a record can fail before silver.
+STAGES = ("decode", "validate", "api")
 
 
 def to_dead_letters(
@@ -20,9 +20,6 @@ def to_dead_letters(
     """
 
     versions = F.create_map(*[F.lit(part) for pair in contract_versions.items() for part in pair])
-    codes = F.transform("reasons", lambda r: r["code"])
-    unread = (F.element_at(codes, 1).isin(*DECODE_CODES)) | (F.element_at("reasons", 1)["field"] == "")
-    stage = F.when(unread, "decode").otherwise("validate")
     place = F.concat_ws(
         "/", "stage", "topic", F.col("partition").cast("string"), F.col("offset").cast("string")
     )
@@ -43,7 +40,7 @@ def to_dead_letters(
     ]
 
     def apply(outcomes: DataFrame) -> DataFrame:
-        return outcomes.where(is_dead).withColumn("stage", stage).select(*columns)
+        return outcomes.where(is_dead).select(*columns)
 
     return apply
 

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from schemas.contract import Contract
+from transformations.columns import dedupe_hash
+
 
 def stamped(rows: DataFrame) -> DataFrame:
     """Add the batch's time, `refined_at`.
@@ -25,5 +28,16 @@ def first_within(window: str) -> Callable[[DataFrame], DataFrame]:
 
     def apply(rows: DataFrame) -> DataFrame:
         return rows.withWatermark("refined_at", window).dropDuplicatesWithinWatermark(["dedupe_hash"])
+
+    return apply
+
+
+def identities(contract: Contract) -> Callable[[DataFrame], DataFrame]:
+    """Rows of the stream's silver table → the `dedupe_hash` of each event, once."""
+    key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in contract.dedupe_key]
+    identity = dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key)
+
+    def apply(silver: DataFrame) -> DataFrame:
+        return silver.select(identity.alias("dedupe_hash")).distinct()
 
     return apply

@@ -14,9 +14,9 @@ import msgspec
 
 from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES
 
-_LARGEST_DOUBLE = Decimal(float.fromhex("0x1.fffffffffffffp+1023"))
+LARGEST_DOUBLE = Decimal(float.fromhex("0x1.fffffffffffffp+1023"))
 _DIGITS = b"0123456789"
-_LONGEST_NUMBER = 309  # decimal digits of the largest double
+LONGEST_NUMBER = 309  # decimal digits of the largest double
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 
@@ -42,15 +42,15 @@ def read_document(raw: bytes | None) -> Document:
         value = _DECODER.decode(raw)
     except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
         return _second_look(raw)
-    if suspicious(raw):
+    if _suspicious(raw):
         return _second_look(raw, value)
     return Document(value, None if type(value) is dict else "type_mismatch")
 
 
-def suspicious(raw: bytes) -> bool:
+def _suspicious(raw: bytes) -> bool:
     """Whether text that the quick parser takes may still hold a fault: it gets the second look."""
     deep = raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
-    long_number = len(raw) - len(raw.translate(None, _DIGITS)) >= _LONGEST_NUMBER
+    long_number = len(raw) - len(raw.translate(None, _DIGITS)) >= LONGEST_NUMBER
     return deep or long_number or b"\\u0000" in raw
 
 
@@ -124,7 +124,7 @@ def float_as_decimal(text: str) -> Decimal:
         if exponent.startswith("-") or not mantissa.strip("-0."):
             return Decimal(0)
         raise OverflowError from None
-    if abs(number) > _LARGEST_DOUBLE:
+    if abs(number) > LARGEST_DOUBLE:
         raise OverflowError
     return number
 
@@ -138,8 +138,8 @@ def _decimal_or_infinite(text: str) -> Decimal | float:
 
 def _integer(digits: str) -> float | int:
     """Beyond 309 digits infinite: Python refuses to convert what is much longer."""
-    number = int(digits) if len(digits) <= _LONGEST_NUMBER + 1 else math.inf
-    return math.copysign(math.inf, number) if abs(number) > _LARGEST_DOUBLE else number
+    number = int(digits) if len(digits) <= LONGEST_NUMBER + 1 else math.inf
+    return math.copysign(math.inf, number) if abs(number) > LARGEST_DOUBLE else number
 
 
 def _refuse_constant(_name: str) -> float:

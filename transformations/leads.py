@@ -5,13 +5,15 @@
 stored null, the original kept in `extras` under its pointer.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from headwater import identity
+from headwater.identity import event_id
 from transformations.enrich import agent_of, e164, place_of, valid_ip
 from transformations.envelope import to_json
-from transformations.values import campaign
+from transformations.quick import Columns
+from transformations.values import campaign, each, each_part
 from transformations.verdict import Normalise
 
 # column of silver, pointer in the body, name in an address
@@ -19,61 +21,65 @@ _UTM = tuple(
     (f"utm_{name}", f"/context/utm/{name}", name)
     for name in ("source", "medium", "campaign", "content", "term")
 )
-_NOTHING = (None, None, None)
+# columns of silver that are as they were said
+_AS_SAID = {
+    "idempotency_key": "/idempotency_key",
+    "source": "/source",
+    "received_at": "/received_at",
+    "first_name": "/payload/first_name",
+    "last_name": "/payload/last_name",
+    "message": "/payload/message",
+    "submission_type": "/payload/submission_type",
+    "consent": "/payload/consent",
+    "user_agent": "/context/user_agent",
+    "metadata": "/metadata",
+}
+# columns of silver whose value may be unreadable, and who reads them
+_READ = {"phone": ("/payload/phone", e164), "ip_address": ("/context/ip_address", valid_ip)}
 
 
 def normalise_leads(geo_database: str | None) -> Normalise:
-    """A function (values, unknown fields, tenant) → columns of silver.leads before its lineage, and `extras`.
+    """A function (values, unknown fields, tenants) → silver.leads' columns before its lineage, and `extras`.
 
     Null rule: what was not said stays null.
     """
 
-    def normalise(values: dict[str, Any], extras: dict[str, Any], tenant_id: str) -> dict[str, Any]:
-        said: Callable[[str], Any] = values.get
-        key = said("/idempotency_key")
-        made = identity.event_id(tenant_id, key)
-        phone, address, agent = (
-            said("/payload/phone"),
-            said("/context/ip_address"),
-            said("/context/user_agent"),
-        )
-        number, ip = phone and e164(phone), address and valid_ip(address)
-        country, city = place_of(geo_database, ip) if ip and geo_database else (None, None)
-        device, browser, system = agent_of(agent) if agent else _NOTHING
-        unread = {"/payload/phone": phone, "/context/ip_address": address}
-        understood = {"/payload/phone": number, "/context/ip_address": ip}
-        lost = {pointer: text for pointer, text in unread.items() if text and not understood[pointer]}
-        every = {**extras, **lost}
-        return {
-            "id": made,
-            "event_id": (said("/event_id") or made).lower(),
-            "idempotency_key": key,
-            "source": said("/source"),
-            "received_at": said("/received_at"),
-            "first_name": said("/payload/first_name"),
-            "last_name": said("/payload/last_name"),
-            "email": said("/payload/email").lower(),
-            "phone": number,
-            "message": said("/payload/message"),
-            "submission_type": said("/payload/submission_type"),
-            "consent": said("/payload/consent"),
-            "ip_address": ip,
-            "user_agent": agent,
-            "geo_country": country,
-            "geo_city": city,
-            "device": device,
-            "browser": browser,
-            "os": system,
-            **_campaign(said),
-            "metadata": said("/metadata"),
-            "extras": to_json(every) if every else None,
-        }
+    def normalise(
+        values: Columns, unknown: Sequence[dict[str, Any] | None], tenants: Sequence[str]
+    ) -> Columns:
+        made: Columns = {column: values[pointer] for column, pointer in _AS_SAID.items()}
+        made["id"] = list(map(event_id, tenants, values["/idempotency_key"]))
+        ids = zip(values["/event_id"], made["id"], strict=True)
+        made["event_id"] = [said.lower() if said else own for said, own in ids]
+        made["email"] = [said.lower() for said in values["/payload/email"]]
+        for column, (pointer, read) in _READ.items():
+            made[column] = each(read, values[pointer])
+        addresses = made["ip_address"] if geo_database else [None] * len(tenants)
+        made["geo_country"], made["geo_city"] = each_part(partial(place_of, geo_database), addresses, 2)
+        made["device"], made["browser"], made["os"] = each_part(agent_of, values["/context/user_agent"], 3)
+        return {**made, **_campaign(values), "extras": _extras(values, made, unknown)}
 
     return normalise
 
 
-def _campaign(said: Callable[[str], Any]) -> dict[str, str | None]:
+def _campaign(values: Columns) -> Columns:
     """The utm columns: from the body, gaps filled from the page's address."""
-    page = said("/context/page_url")
-    tagged = campaign(page) if page and "utm_" in page else {}
-    return {column: said(pointer) or tagged.get(name) for column, pointer, name in _UTM}
+    tagged = [found or {} for found in each(_tags, values["/context/page_url"])]
+    return {
+        column: [said or tags.get(name) for said, tags in zip(values[pointer], tagged, strict=True)]
+        for column, pointer, name in _UTM
+    }
+
+
+def _tags(page: str) -> Mapping[str, str]:
+    return campaign(page) if "utm_" in page else {}
+
+
+def _extras(values: Columns, made: Columns, unknown: Sequence[dict[str, Any] | None]) -> list[str | None]:
+    """Unknown fields, and what was said but could not be read."""
+    every = list(unknown)
+    for column, (pointer, _) in _READ.items():
+        said, read = values[pointer], made[column]
+        for row in [row for row, text in enumerate(read) if not text and said[row]]:
+            every[row] = {**(every[row] or {}), pointer: said[row]}
+    return [to_json(found) if found else None for found in every]

@@ -1,24 +1,28 @@
-"""Documents in their usual form, read and checked by one C parser; for any other the exact reader decides.
+"""Documents in their usual form, read by a C parser and cleaned by column; the exact reader has the others.
 
-A shortcut for speed, never another meaning: what it returns is what validate.reader returns for the same
-bytes (tests/unit/test_verdict.py holds them against each other), and in any doubt it returns nothing.
+A shortcut for speed, never another meaning: what it takes is what validate.reader returns for the same bytes
+(tests/unit/test_verdict.py and test_classify.py hold them against each other); in any doubt it says so.
 """
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.contract import ROW_LIMIT_BYTES, Contract, Field
-from transformations.envelope import float_as_decimal, suspicious, to_json
+from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES, Contract, Field
+from transformations.envelope import LARGEST_DOUBLE, LONGEST_NUMBER, to_json
 from transformations.validate import UUID, in_time
-from transformations.values import clean_text, instant
+from transformations.values import clean_text, instants, lookup
 
-Values = dict[str, Any]
+Columns = dict[str, list[Any]]
+# (a column as the parser gave it, arrivals in µs, rows in doubt, which it adds to) → the column cleaned
+_Step = Callable[[list[Any], Sequence[int], set[int]], list[Any]]
+_DOUBT: Any = object()
+_LONG_NUMBER = re.compile(rf"[0-9]{{{LONGEST_NUMBER}}}", re.ASCII)
 _TYPES: dict[str, Any] = {
     "string": str,
     "timestamp": str,
@@ -28,34 +32,54 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def quick_reader(contract: Contract) -> Callable[[bytes, int], Values | None]:
-    """A function (bytes, arrival in µs) → values by JSON Pointer of a document that has no fault and no
-    unknown field, with None for fields that it leaves out; or None, which says nothing about it."""
-    made = _struct(contract.stream, contract.fields)
-    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(made, float_hook=float_as_decimal)
-    leaves = contract.leaves
-    pointers = tuple(leaf.pointer for leaf in leaves)
-    every = attrgetter(*[".".join(map(_attribute, leaf.path)) for leaf in leaves])
-    steps = tuple(
-        (n, _step(contract, leaf), leaf.required) for n, leaf in enumerate(leaves) if leaf.kind != "boolean"
-    )
+class Taken(NamedTuple):
+    """Values by JSON Pointer, one of each record and None where nothing was said; in the rows `doubtful` they
+    mean nothing."""
 
-    def read(raw: bytes, arrived_us: int) -> Values | None:
-        if len(raw) > ROW_LIMIT_BYTES or suspicious(raw):
-            return None
+    columns: Columns
+    doubtful: set[int]
+
+
+def quick_reader(contract: Contract) -> Callable[[Sequence[bytes | None], Sequence[int]], Taken]:
+    """A function (records, their arrivals in µs) → what those say that have no fault and no unknown field."""
+    kind = _struct(contract.stream, contract.fields)
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind, float_hook=Decimal)
+    decode = decoder.decode
+    steps = {leaf.pointer: _step(contract, leaf) for leaf in contract.leaves}
+    nothing = _nothing(kind)
+
+    def decoded(raw: bytes | None) -> Any:
+        if not raw or len(raw) > ROW_LIMIT_BYTES or _hides_something(raw):
+            return nothing
         try:
-            found = list(every(decoder.decode(raw)))
-            for n, step, required in steps:
-                value = found[n]
-                if value is not None:
-                    found[n] = step(value, arrived_us)
-                elif required:  # a number that is null
-                    return None
-        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
-            return None
-        return dict(zip(pointers, found, strict=True))
+            return decode(raw)
+        except (msgspec.DecodeError, ArithmeticError, ValueError, RecursionError):
+            return nothing
+
+    def read(records: Sequence[bytes | None], arrived_us: Sequence[int]) -> Taken:
+        documents = [decoded(raw) for raw in records]
+        doubtful = {n for n, document in enumerate(documents) if document is nothing}
+        said = _columns(contract.fields, documents)
+        columns = {pointer: step(said[pointer], arrived_us, doubtful) for pointer, step in steps.items()}
+        return Taken(columns, doubtful)
 
     return read
+
+
+def _columns(fields: tuple[Field, ...], holders: list[Any]) -> Columns:
+    """Values of all leaves by JSON Pointer."""
+    found: Columns = {}
+    for field in fields:
+        values = list(map(attrgetter(_attribute(field.name)), holders))
+        found |= _columns(field.children, values) if field.children else {field.pointer: values}
+    return found
+
+
+def _hides_something(raw: bytes) -> bool:
+    """Whether there may be what the parser takes and a repeated key may hide: more levels than are allowed,
+    or U+0000."""
+    brackets = raw.count(b"{") + (raw.count(b"[") if b"[" in raw else 0)
+    return brackets > MAX_DEPTH or (b"\\" in raw and b"\\u0000" in raw)
 
 
 def _attribute(name: str) -> str:
@@ -71,6 +95,17 @@ def _struct(name: str, fields: tuple[Field, ...]) -> type:
     )
 
 
+def _nothing(kind: type) -> Any:
+    """A document that says nothing, not even what is required."""
+    inner = {part.name: part.type for part in msgspec.structs.fields(kind)}
+    return kind(
+        **{
+            name: _nothing(found) if isinstance(found, type) and issubclass(found, msgspec.Struct) else None
+            for name, found in inner.items()
+        }
+    )
+
+
 def _typed(field: Field) -> tuple[Any, ...]:
     if field.children:
         inner = _struct(field.name, field.children)
@@ -80,56 +115,76 @@ def _typed(field: Field) -> tuple[Any, ...]:
     return (kind,) if field.required else (kind | None, None)
 
 
-def _step(contract: Contract, field: Field) -> Callable[[Any, int], Any]:
-    """Clean one value, or raise ValueError: then the exact reader has something to say about it."""
-    if field.kind == "object":
-        return lambda value, _: to_json(value)
+def _step(contract: Contract, field: Field) -> _Step:
     if field.kind == "timestamp":
-        return _event_time if field.pointer == contract.event_time_field else _moment
-    if field.kind == "integer":
-        return _integer
-    return _number if field.kind == "number" else _text(field)
+        return _event_times if field.pointer == contract.event_time_field else _moments
+    if field.kind == "string":
+        return _texts(_text(field))
+    if field.kind == "boolean":
+        return lambda said, _arrived_us, _doubtful: said
+    fit = _FITS[field.kind]
+    absent = _DOUBT if field.required else None
+    return lambda said, _arrived_us, doubtful: _marked(
+        [absent if value is None else fit(value) for value in said], doubtful
+    )
 
 
-def _text(field: Field) -> Callable[[str, int], str | None]:
-    longest, required = field.max_length or sys.maxsize, field.required
+def _marked(made: list[Any], doubtful: set[int]) -> list[Any]:
+    doubtful.update([n for n, value in enumerate(made) if value is _DOUBT])
+    return made
+
+
+def _texts(fit: Callable[[str], Any]) -> _Step:
+    def clean(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
+        known = lookup(fit, said)
+        made = [known[text] for text in said]
+        return _marked(made, doubtful) if _DOUBT in known.values() else made
+
+    return clean
+
+
+def _text(field: Field) -> Callable[[str], Any]:
+    longest, absent = field.max_length or sys.maxsize, _DOUBT if field.required else None
     form = re.compile(field.pattern).search if field.pattern else None
     if field.format == "uuid":
         form = UUID.fullmatch
 
-    def cleaned(value: str, _arrived_us: int) -> str | None:
-        text = clean_text(value)
+    def fit(said: str) -> Any:
+        text = clean_text(said)
         if text is None:
-            if required:
-                raise ValueError
-        elif len(text) > longest or (form and not form(text)):
-            raise ValueError
-        return text
+            return absent
+        return _DOUBT if len(text) > longest or (form and not form(text)) else text
 
-    return cleaned
+    return fit
 
 
-def _moment(value: str, _arrived_us: int) -> int:
-    since = instant(value)
-    if since is None:
-        raise ValueError
-    return since
+def _moments(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
+    made = instants(said)
+    doubtful.update([n for n, since in enumerate(made) if since is None and said[n] is not None])
+    return made
 
 
-def _event_time(value: str, arrived_us: int) -> int:
-    since = _moment(value, arrived_us)
-    if not in_time(since, arrived_us):
-        raise ValueError
-    return since
+def _event_times(said: list[Any], arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
+    made = instants(said)
+    pairs = enumerate(zip(made, arrived_us, strict=True))
+    doubtful.update([n for n, (since, at) in pairs if since is None or not in_time(since, at)])
+    return made
 
 
-def _integer(value: int, _arrived_us: int) -> int:
-    if abs(value) > sys.maxsize:
-        raise ValueError
-    return value
+def _json(value: dict[str, Any]) -> Any:
+    """Its text, unless that may hold a number beyond a double."""
+    text = to_json(value)
+    long = len(text) >= LONGEST_NUMBER and _LONG_NUMBER.search(text)
+    return _DOUBT if long or "E+" in text else text
 
 
-def _number(value: Any, _arrived_us: int) -> Decimal:
-    if type(value) is not int and type(value) is not Decimal:
-        raise ValueError
-    return Decimal(value)
+def _integer(value: int) -> Any:
+    return value if abs(value) <= sys.maxsize else _DOUBT
+
+
+def _number(value: Any) -> Any:
+    fit = type(value) in (int, Decimal) and abs(value) <= LARGEST_DOUBLE
+    return Decimal(value) if fit else _DOUBT
+
+
+_FITS: dict[str, Callable[[Any], Any]] = {"object": _json, "integer": _integer, "number": _number}

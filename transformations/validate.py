@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 from decimal import Decimal
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from schemas.contract import Contract, Field
@@ -17,7 +17,7 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LARGEST_INTEGER = (1 << 63) - 1
 _SENTENCES = {
     "empty": "the record has no value",
-    "too_large": "the record is larger than 1 MiB",
+    "too_large": "the record is larger than is taken: 1 MiB, by HTTP 64 KiB",
     "invalid_utf8": "the text is not UTF-8",
     "malformed_json": "the text is not one JSON value",
     "too_deep": "arrays and objects nest more than 32 levels",
@@ -29,19 +29,24 @@ _SENTENCES = {
     "rule:max_length": "the value is longer than the contract allows",
     "rule:pattern": "the value does not have the form that the contract asks for",
     "rule:format": "the value does not have the format that the contract asks for",
+    "rule:unknown_field": "the request has no such field",
+    "rule:tenant_match": "the value is not the credential's tenant",
+    "rule:idempotency_key_match": "the key differs between header and body",
 }
+_UNTOLD = "the record is not what its contract says"
+_TOLD = 4096
 Reason = tuple[str, str]  # code, JSON Pointer of the field
 # Takes a field's value, which is not null, into the event.
 Take = Callable[[Any, "Event"], None]
 _Step = tuple[str, Take, Reason | None]  # name, what to do with a value, what to say without one
 
 
-@cache
+@lru_cache(maxsize=_TOLD)
 def told(reason: Reason) -> dict[str, str | None]:
     """A reason as a dead letter holds it: code, rule when it is one, field, a sentence without any value."""
     code, field = reason
     rule = code.removeprefix("rule:") if code.startswith("rule:") else None
-    return {"code": code, "rule": rule, "field": field, "message": _SENTENCES[code]}
+    return {"code": code, "rule": rule, "field": field, "message": _SENTENCES.get(code, _UNTOLD)}
 
 
 def in_time(event_us: int, arrived_us: int) -> bool:
@@ -93,7 +98,7 @@ def _visitor(contract: Contract, fields: tuple[Field, ...], prefix: str) -> Take
             elif missing:
                 event.reasons.append(missing)
         if not names.issuperset(holder):
-            for name in holder.keys() - names:
+            for name in [name for name in holder if name not in names]:
                 step = name.replace("~", "~0").replace("/", "~1")  # RFC 6901 §3
                 event.extras[f"{prefix}/{step}"] = holder[name]
 

@@ -1,6 +1,6 @@
-"""One record → its outcome: silver with its row, dead with its reasons, or no_consent with nothing.
+"""Records of one stream → their outcomes: silver with its columns, dead with its reasons, or no_consent.
 
-Plain Python, no Spark: what `classify` runs for every record, and what a test can ask without a cluster.
+Plain Python, no Spark: what `classify` runs for every batch, and what a test can ask without a cluster.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,63 +9,105 @@ from typing import Any, NamedTuple
 from headwater.identity import dedupe_hash
 from schemas.contract import Contract
 from transformations.envelope import Document, read_document
-from transformations.quick import quick_reader
-from transformations.validate import Reason, reader
+from transformations.quick import Columns, quick_reader
+from transformations.validate import Event, Reason, reader
 
-# (values by JSON Pointer, unknown fields by JSON Pointer, tenant) → columns of the silver table, and `extras`
-Normalise = Callable[[dict[str, Any], dict[str, Any], str], dict[str, Any]]
+# (values by JSON Pointer, each row's unknown fields by JSON Pointer or None, tenants), one of each row
+# → columns of the silver table, and `extras`
+Normalise = Callable[[Columns, Sequence[dict[str, Any] | None], Sequence[str]], Columns]
 
 
-class Verdict(NamedTuple):
-    """`identity` is the dedupe hash of a valid event, None for others; `row` its silver columns without the
-    lineage. `tenant_id` and `event_time` (µs) are what could be read of them; refused consent keeps neither
-    time nor reasons."""
+class Sound(NamedTuple):
+    """The valid events by column: which of the records they are, in their order, whose, when (µs), the dedupe
+    hashes, and the silver columns without the lineage."""
+
+    rows: list[int]
+    tenants: list[str]
+    times: list[int]
+    identities: list[str]
+    columns: Columns
+
+
+class Unsound(NamedTuple):
+    """A record that does not become silver: dead, or no_consent. Tenant and event time (µs) are what could be
+    read of them; refused consent keeps neither time nor reasons. `stage` says where a dead record failed:
+    decode, validate or api."""
 
     outcome: str
     tenant_id: str | None
     event_time: int | None = None
     reasons: Sequence[Reason] = ()
-    identity: str | None = None
-    row: dict[str, Any] | None = None
+    stage: str | None = None
 
 
-Judge = Callable[[bytes | None, int], Verdict]
+# The other records by their place among those given.
+Decided = tuple[Sound, dict[int, Unsound]]
+Judge = Callable[[Sequence[bytes | None], Sequence[int]], Decided]
 
 
 def judge(contract: Contract, normalise: Normalise) -> Judge:
-    """A function (value, arrival in µs) → Verdict by this contract.
+    """A function (records, their arrivals in µs) → what becomes of each by this contract.
 
     Refused consent wins over every other fault, even in a document too large to be taken.
     """
-    quick, read = quick_reader(contract), reader(contract)
-    consent = contract.consent_field
+    quick, exact = quick_reader(contract), _exact(contract)
+    tenant_field, time_field, consent = (
+        contract.tenant_field,
+        contract.event_time_field,
+        contract.consent_field,
+    )
+
+    def decide(records: Sequence[bytes | None], arrived_us: Sequence[int]) -> Decided:
+        columns, doubtful = quick(records, arrived_us)
+        extras: list[dict[str, Any] | None] = [None] * len(records)
+        unsound: dict[int, Unsound] = {}
+        for row in doubtful:
+            found = exact(records[row], arrived_us[row])
+            if isinstance(found, Unsound):
+                unsound[row] = found
+                continue
+            extras[row] = found.extras
+            for pointer, column in columns.items():
+                column[row] = found.values.get(pointer)
+        if consent:
+            refused = [
+                row for row, said in enumerate(columns[consent]) if said is False and row not in unsound
+            ]
+            unsound |= {row: Unsound("no_consent", columns[tenant_field][row]) for row in refused}
+        rows = [row for row in range(len(records)) if row not in unsound]
+        if unsound:
+            columns = {pointer: [column[row] for row in rows] for pointer, column in columns.items()}
+            extras = [extras[row] for row in rows]
+        tenants = columns[tenant_field]
+        keys = zip(*[map(str, columns[part]) for part in contract.dedupe_key], strict=True)
+        identities = [dedupe_hash(contract.stream, *pair) for pair in zip(tenants, keys, strict=True)]
+        made = normalise(columns, extras, tenants)
+        return Sound(rows, tenants, columns[time_field], identities, made), unsound
+
+    return decide
+
+
+def _exact(contract: Contract) -> Callable[[bytes | None, int], Event | Unsound]:
+    """A function (record, arrival in µs) → an event, valid or refusing consent, or why there is none."""
+    read, consent = reader(contract), contract.consent_field
     path = tuple(consent.strip("/").split("/")) if consent else ()
-    tenant_field, time_field, key = contract.tenant_field, contract.event_time_field, contract.dedupe_key
 
-    def verdict(value: bytes | None, arrived_us: int) -> Verdict:
-        values = quick(value, arrived_us) if value else None
-        return exact(value, arrived_us) if values is None else sound(values, {})
-
-    def exact(value: bytes | None, arrived_us: int) -> Verdict:
-        document = read_document(value)
+    def exact(record: bytes | None, arrived_us: int) -> Event | Unsound:
+        document = read_document(record)
         if document.fault:
             if path and _refused(document, path):
-                return Verdict("no_consent", None)
-            return Verdict("dead", None, None, ((document.fault, ""),))
+                return Unsound("no_consent", None)
+            return Unsound("dead", None, None, ((document.fault, ""),), "decode")
         event = read(document.value, arrived_us)
         if event.reasons and not (consent and event.values.get(consent) is False):
-            tenant, happened = event.values.get(tenant_field), event.values.get(time_field)
-            return Verdict("dead", tenant, happened, event.reasons)
-        return sound(event.values, event.extras)
+            tenant, happened = (
+                event.values.get(contract.tenant_field),
+                event.values.get(contract.event_time_field),
+            )
+            return Unsound("dead", tenant, happened, event.reasons, "validate")
+        return event
 
-    def sound(values: dict[str, Any], extras: dict[str, Any]) -> Verdict:
-        if consent and values.get(consent) is False:
-            return Verdict("no_consent", values.get(tenant_field))
-        tenant = values[tenant_field]
-        identity = dedupe_hash(contract.stream, tenant, [str(values[part]) for part in key])
-        return Verdict("silver", tenant, values[time_field], (), identity, normalise(values, extras, tenant))
-
-    return verdict
+    return exact
 
 
 def _refused(document: Document, consent: tuple[str, ...]) -> bool:

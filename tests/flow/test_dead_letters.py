@@ -1,20 +1,18 @@
 """Rejected rows → ops.dead_letters: ids that a replay repeats, fingerprints that the API shares."""
 
-import base64
 import hashlib
-import json
 
 import pytest
 from chispa.schema_comparer import assert_schema_equality
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from api.dead_letters import dead_letter
+from api.dead_letters import refusal
 from api.events import Refused
 from api.problems import Fault
-from schemas.tables import DEAD_LETTERS
+from schemas.tables import DEAD_LETTERS, LETTER_PAYLOAD_BYTES
 from tests.builders import LEAD, REFINED, Headers, bronze, lead
-from transformations.classify import DEAD_LETTER_PAYLOAD_BYTES, classify
+from transformations.classify import classify
 from transformations.dead_letters import to_dead_letters
 
 TWO_FAULTS = lead({"/source": "x" * 51, "/payload/email": "nobody"})
@@ -90,7 +88,7 @@ def test_the_original_bytes_are_kept(found: dict[int, Row]) -> None:
 
 
 def test_a_large_payload_is_cut_but_its_fingerprint_is_of_the_whole(found: dict[int, Row]) -> None:
-    assert len(found[5]["payload"]) == DEAD_LETTER_PAYLOAD_BYTES == 256 << 10
+    assert len(found[5]["payload"]) == LETTER_PAYLOAD_BYTES == 256 << 10
     assert found[5]["fingerprint"] == sha256(b"type_mismatch\0" + LARGE)
 
 
@@ -99,16 +97,22 @@ def test_equal_faults_of_equal_bytes_have_one_fingerprint(found: dict[int, Row])
     assert found[1]["dead_letter_id"] != found[3]["dead_letter_id"]
 
 
-def test_the_api_makes_the_same_fingerprint(found: dict[int, Row]) -> None:
+def test_what_the_api_refused_is_a_letter_of_stage_api_with_the_same_fingerprint(
+    spark: SparkSession, found: dict[int, Row]
+) -> None:
     faults = (
+        Fault("/source", "rule:max_length", "y"),
+        Fault("/source", "rule:max_length", "y"),
         Fault("/payload/email", "rule:pattern", "x"),
-        Fault("/source", "rule:max_length", "y"),
-        Fault("/source", "rule:max_length", "y"),
     )
-    published = json.loads(dead_letter(TWO_FAULTS, "acme", Refused(faults, None)).value)
-    assert published["fingerprint"] == found[1]["fingerprint"]
-    assert base64.b64decode(published["payload"]) == TWO_FAULTS
-    assert published.keys() == {field for field in found[1].asDict()}
+    record = refusal(TWO_FAULTS, "acme", Refused(faults, None))
+    rows = bronze(spark, [record.value], {0: list(record.headers)}, topic=record.topic)
+    made = rows.withColumn("refined_at", F.lit(REFINED)).transform(classify(LEAD))
+    (row,) = made.transform(to_dead_letters("0.1.0", {LEAD.stream: LEAD.version})).collect()
+    assert (row["stage"], row["stream"], row["tenant_id"]) == ("api", "lead.ingest", "acme")
+    assert (row["source_topic"], row["contract_version"]) == ("lead.refused", LEAD.version)
+    assert (row["fingerprint"], bytes(row["payload"])) == (found[1]["fingerprint"], TWO_FAULTS)
+    assert row["reasons"][2]["message"] == found[1]["reasons"][1]["message"]
 
 
 def test_a_letter_says_when_and_by_what_it_was_judged(found: dict[int, Row]) -> None:

@@ -153,13 +153,20 @@ class Tail:
                     end = min(end, time.monotonic() + quiet_s)
                     quiet_s = 0.0
                 continue
-            event = json.loads(message.value() or b"{}")
-            if event.get("tenant_id") == tenant:
-                found.append(event | {"_key": (message.key() or b"").decode()})
+            key, headers = (message.key() or b"").decode(), dict(message.headers() or ())
+            if key.startswith(f"{tenant}|"):
+                found.append(_document(message.value()) | {"_key": key, "_headers": headers})
         return found
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def _document(value: bytes | None) -> dict[str, Any]:
+    try:
+        return dict(json.loads(value or b"{}"))
+    except ValueError:
+        return {}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from headwater.settings import Settings
@@ -89,6 +90,12 @@ class Broker:
             eventually(lambda: not self._topics(), "the topics are deleted")
         made = create_topics(settings)
         eventually(lambda: self._topics().get(TOPIC) == 6 and len(self._topics()) == len(made), "topics")
+
+    def forget_records(self, topic: str) -> None:
+        """Delete all records that the topic has now, as retention would."""
+        spots = [TopicPartition(topic, number, OFFSET_END) for number in range(self._topics()[topic])]
+        for done in self.admin.delete_records(spots).values():
+            done.result(30)
 
     def _topics(self) -> dict[str, int]:
         listed = self.admin.list_topics(timeout=10).topics.items()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pyarrow.parquet as pq
 from confluent_kafka import Producer
 from elasticsearch import Elasticsearch
 from psycopg import sql
@@ -29,11 +28,12 @@ from schemas.migrate import upgrade
 from sinks.postgres import LEAD_COLUMNS
 from tests.integration.api_server import free_port
 from tests.integration.broker import TOPIC, Broker, eventually
+from tests.integration.lake import Row, live_files, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ("source_topic", "source_partition", "source_offset")
 Place = tuple[str, int, int]
-Row = dict[str, Any]
+REFUSED_TOPIC = "lead.refused"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Sent:
     tenant: str | None = "acme"
     key: str = ""
     reason: str | None = None
+    topic: str = TOPIC
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def lead(tenant: str, key: str, **changes: Any) -> Row:
@@ -93,6 +95,12 @@ def dead(tenant: str | None, key: str, reason: str, **changes: Any) -> Sent:
 def garbled(value: bytes | None, reason: str) -> Sent:
     """Bytes that cannot be read as a document: nobody knows whose."""
     return Sent(value, "dead", None, uuid.uuid4().hex, reason)
+
+
+def refused_by_api(tenant: str, value: bytes, reason: str, field: str = "") -> Sent:
+    """A body that the API has refused, as it keeps it."""
+    told = (("tenant_id", tenant.encode()), ("reasons", json.dumps([[reason, field]]).encode()))
+    return Sent(value, "dead", tenant, uuid.uuid4().hex, reason, REFUSED_TOPIC, told)
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,7 @@ class World:
     name: str = field(default_factory=lambda: f"headwater_test_{uuid.uuid4().hex[:8]}")
     sent: dict[Place, Sent] = field(default_factory=dict)
     runs: int = 0
+    command: list[str] = field(default_factory=lambda: [sys.executable, "-m", "jobs"])
 
     def __post_init__(self) -> None:
         base = load_settings("local")
@@ -236,7 +245,13 @@ class World:
                 placed[number] = (message.topic(), message.partition(), message.offset())
 
             name = f"{record.tenant}|{record.key}".encode()
-            producer.produce(TOPIC, value=record.value, key=name, on_delivery=acknowledged)
+            producer.produce(
+                record.topic,
+                value=record.value,
+                key=name,
+                headers=list(record.headers),
+                on_delivery=acknowledged,
+            )
             producer.poll(0)
         assert producer.flush(60) == 0
         self.sent |= {placed[number]: record for number, record in enumerate(records)}
@@ -248,7 +263,7 @@ class World:
         log = self.folder / "logs" / f"{self.runs:02d}-{words[0]}.log"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADWATER_", "SPARK_", "PYSPARK_"))}
         ports = {k: v for k, v in os.environ.items() if k.startswith("HEADWATER_PORT_")}
-        return Job([sys.executable, "-m", "jobs", *words], kept | ports | self.env | env, log)
+        return Job([*self.command, *words], kept | ports | self.env | env, log)
 
     def run(self, *words: str, **env: str) -> Ended:
         return self.start(*words, **env).wait()
@@ -269,7 +284,7 @@ class World:
     def table(self, name: str, columns: list[str] | None = None) -> list[Row]:
         """The rows of a Delta table, read without Delta."""
         folder = self.lake / name.replace(".", "/")
-        return [row for part in _live_files(folder) for row in _rows(folder, part, columns)]
+        return [row for part in live_files(folder) for row in rows_of(folder, part, columns)]
 
     def places(self, name: str) -> list[Place]:
         """(topic, partition, offset) of every row, sorted."""
@@ -346,34 +361,6 @@ def check_destinations(world: World) -> None:
 def _nonzero(sums: dict[str | None, Counter[str]]) -> dict[str | None, dict[str, int]]:
     kept = {tenant: {k: v for k, v in counts.items() if v} for tenant, counts in sums.items()}
     return {tenant: counts for tenant, counts in kept.items() if counts}
-
-
-def committed(folder: Path) -> bool:
-    """Whether the Delta table is there."""
-    return (folder / "_delta_log" / f"{0:020d}.json").exists()
-
-
-def _live_files(folder: Path) -> list[Row]:
-    """The `add` actions that no `remove` undid, from the log's JSON files."""
-    live: dict[str, Row] = {}
-    logs = sorted((folder / "_delta_log").glob("*.json"))
-    assert logs and logs[0].stem == f"{0:020d}", f"{folder} has no Delta log that begins at 0"
-    for log in logs:
-        for line in log.read_text().splitlines():
-            action = json.loads(line)
-            if "add" in action:
-                live[action["add"]["path"]] = action["add"]
-            if "remove" in action:
-                live.pop(action["remove"]["path"], None)
-    return list(live.values())
-
-
-def _rows(folder: Path, part: Row, columns: list[str] | None) -> list[Row]:
-    given = part["partitionValues"]
-    wanted = None if columns is None else [name for name in columns if name not in given]
-    path = folder / part["path"]
-    found = pq.ParquetFile(path, coerce_int96_timestamp_unit="us").read(wanted).to_pylist()
-    return [row | given for row in found]
 
 
 def _keyed(rows: list[Row]) -> dict[tuple[str, str], Row]:

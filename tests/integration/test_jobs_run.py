@@ -6,7 +6,17 @@ from collections.abc import Callable
 import psycopg
 
 from local.postgres import dsn
-from tests.integration.jobs_harness import Sent, World, check, dead, garbled, good, refused
+from tests.integration.jobs_harness import (
+    Sent,
+    World,
+    check,
+    dead,
+    garbled,
+    good,
+    refused,
+    refused_by_api,
+)
+from tests.integration.outgoing import check_topics
 
 Prove = Callable[[World], dict[str, int]]
 TEN_YEARS_AHEAD = "2036-03-01T12:00:00Z"
@@ -57,7 +67,11 @@ def broken() -> list[Sent]:
         dead("globex", "b9", "type_mismatch", payload__consent="false"),
         dead(None, "b10", "tenant_missing", tenant_id=""),
     ]
-    return [*[garbled(value, reason) for value, reason in unreadable], *rules]
+    by_api = [
+        refused_by_api("acme", b"{", "malformed_json"),
+        refused_by_api("globex", b'{"source": 5}', "type_mismatch", "/source"),
+    ]
+    return [*[garbled(value, reason) for value, reason in unreadable], *rules, *by_api]
 
 
 def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prove: Prove) -> None:
@@ -66,10 +80,12 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     first = world.done("run", "--once", "--run-id", "first", "--status-file", str(status_file))
     assert json.loads(status_file.read_text()) == first
     assert (first["job"], first["run_id"], first["status"]) == ("run", "first", "ok")
-    assert (first["duplicate"], first["dead"], first["no_consent"], first["erased"]) == (60, 23, 9, 0)
+    assert (first["duplicate"], first["dead"], first["no_consent"], first["erased"]) == (60, 25, 9, 0)
     tables = ("bronze.leads", "ops.dead_letters", "ops.ledger", "silver.leads")
     assert first["table_versions"] == {name: newest_version(world, name) for name in tables}
     check(world)
+    check_topics(world)
+    assert {row["stage"] for row in world.table("ops.dead_letters")} == {"decode", "validate", "api"}
     assert reasons(world) == {place: r.reason for place, r in world.sent.items() if r.reason}
     counts = prove(world)
     before = (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger")))

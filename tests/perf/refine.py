@@ -11,11 +11,9 @@ import json
 import statistics
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryListener
@@ -27,7 +25,8 @@ from headwater.tables import ensure_table, table_path
 from jobs.queries import Context, Query
 from jobs.refine import Refine
 from jobs.runtime import Runtime
-from local.traffic import Event, Mix, Way, traffic
+from local.bronze import bronze_rows
+from local.traffic import Mix, Way, traffic
 from schemas.tables import bronze
 from tests.conftest import settings_at
 from transformations.dedupe import first_within, stamped
@@ -39,7 +38,6 @@ BARE = """tenant_id STRING, idempotency_key STRING, received_at STRING, source S
   payload STRUCT<first_name: STRING, last_name: STRING, email: STRING, phone: STRING, message: STRING,
     submission_type: STRING, consent: BOOLEAN>,
   context STRUCT<ip_address: STRING, user_agent: STRING, page_url: STRING>, metadata STRING"""
-_HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 
 class Bare:
@@ -100,25 +98,6 @@ def write_bronze(spark: SparkSession, settings: Settings, batches: int, rows: in
             records = [next(events) for _ in range(rows // PARTITIONS)]
             table = bronze_rows(records, partition, batch * len(records))
             delta_log.append_rows(table, table_path(settings, "bronze.leads"))
-
-
-def bronze_rows(events: list[Event], partition: int, first: int) -> pa.Table:
-    """The next records of one partition."""
-    now, count = datetime.now(UTC), len(events)
-    moment = pa.timestamp("us", tz="UTC")
-    return pa.table(
-        {
-            "key": [f"{e.tenant}|{e.key}".encode() for e in events],
-            "value": [e.body for e in events],
-            "headers": pa.array([[]] * count, _HEADERS),
-            "topic": ["lead.ingest"] * count,
-            "partition": pa.array([partition] * count, pa.int32()),
-            "offset": pa.array(range(first, first + count), pa.int64()),
-            "kafka_timestamp": pa.array([now] * count, moment),
-            "ingested_at": pa.array([now] * count, moment),
-            "ingest_date": [now.date()] * count,
-        }
-    )
 
 
 def read_bronze(context: Context) -> DataFrame:

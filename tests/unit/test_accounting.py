@@ -14,14 +14,14 @@ from jobs.accounting import Balance, Group, check_balance, check_breaker, ledger
 from jobs.queries import Context
 
 LEADS, VISITS = "lead.ingest", "visit.track"
-TOPICS = {LEADS: "leads.in", VISITS: "visits.in"}
+TOPICS = {LEADS: ("leads.in", "leads.refused"), VISITS: ("visits.in",)}
 RANGES: Ranges = {"leads.in-0": Range(0, 99, 100)}
 BOTH: Ranges = {**RANGES, "leads.in-1": Range(3, 5, 3), "visits.in-0": Range(7, 8, 2)}
 Outcomes = dict[str, int]
 
 
 def group(tenant: str | None, outcome: str, rows: int, **more: Any) -> Group:
-    made = Group(LEADS, tenant, outcome, accounted=False, written=False, reason=None, rows=rows)
+    made = Group(LEADS, tenant, outcome, None, accounted=False, written=False, reason=None, rows=rows)
     return replace(made, **more)
 
 
@@ -153,9 +153,28 @@ def test_the_breaker_names_the_dominant_reason(settings: Settings) -> None:
         check_breaker(context(settings), "q", 7, balance(groups, 2400))
 
 
+@pytest.mark.parametrize(("broken", "stops"), [(1000, True), (999, False)])
+def test_what_the_api_refused_neither_opens_the_breaker_nor_holds_it_closed(
+    settings: Settings, broken: int, stops: bool
+) -> None:
+    groups = [
+        group("a", "dead", 9000, stage="api", reason="malformed_json"),
+        group("a", "dead", broken, stage="validate", reason="missing_required"),
+        group("a", "silver", 900),
+    ]
+    found = balance(groups, 9900 + broken)
+    if not stops:
+        assert check_breaker(context(settings), "q", 7, found) == []
+        return
+    with pytest.raises(QualityError, match=r"1000 of 1900 records .* 1000 of them with missing_required"):
+        check_breaker(context(settings), "q", 7, found)
+
+
 def test_an_accepted_batch_passes_the_breaker_and_no_other_does(settings: Settings) -> None:
     found = balance([group("a", "dead", 5000, reason="empty")], 5000)
-    check_breaker(context(settings, accept_batch=7), "q", 7, found)
+    assert check_breaker(context(settings, accept_batch=7), "q", 7, found) == [
+        f"5000 of 5000 records of {LEADS} in batch 7 fail, 5000 of them with empty"
+    ]
     with pytest.raises(QualityError, match="--accept-batch 8"):
         check_breaker(context(settings, accept_batch=7), "q", 8, found)
 

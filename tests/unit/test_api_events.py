@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import events
-from api.dead_letters import dead_letter, says_no_consent
+from api.dead_letters import MAX_PAYLOAD, refusal, says_no_consent
 from api.document import decode
 from api.events import Accepted, Discarded, Refused
 from api.metrics import Sources
+from api.publisher import Record
 from headwater.identity import event_id
 from schemas.contract import json_schema
 
@@ -265,7 +266,7 @@ def test_any_json_gets_a_verdict_and_what_is_accepted_is_accepted_again(body: di
         assert isinstance(repeated, Accepted)
         assert repeated.value == verdict.value
     elif isinstance(verdict, Refused):
-        assert orjson.loads(dead_letter(b"x", "acme", verdict).value)["reasons"]
+        assert orjson.loads(headers_of(refusal(b"x", "acme", verdict))["reasons"])
 
 
 @given(st.binary(max_size=200))
@@ -293,27 +294,20 @@ def _ordinary(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def test_a_dead_letter_has_the_columns_of_the_table_and_the_bytes() -> None:
-    import base64
-
+def test_a_refusal_is_the_body_with_whose_it_is_and_every_reason_in_its_headers() -> None:
     verdict = read(b'{"source":"web","payload":{"email":"x","consent":true}}')
     assert isinstance(verdict, Refused)
-    row = orjson.loads(dead_letter(b"raw" * 40_000, "acme", verdict).value)
-    assert (row["stream"], row["stage"], row["tenant_id"], row["status"]) == (
-        "lead.ingest",
-        "api",
-        "acme",
-        "new",
-    )
-    assert row["reasons"] == [
-        {
-            "code": "rule:pattern",
-            "rule": "pattern",
-            "field": "/payload/email",
-            "message": "does not have the form that is asked for",
-        }
-    ]
-    assert base64.b64decode(row["payload"]) == (b"raw" * 40_000)[:65536]
+    record = refusal(b"raw" * 40_000, "acme", verdict)
+    assert (record.topic, record.value) == ("lead.refused", (b"raw" * 40_000)[:MAX_PAYLOAD])
+    assert headers_of(record) == {
+        "tenant_id": b"acme",
+        "reasons": b'[["rule:pattern","/payload/email"]]',
+        "length": b"120000",
+    }
+
+
+def headers_of(record: Record) -> dict[str, Any]:
+    return dict(record.headers)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from headwater.settings import load_settings
+from jobs.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
@@ -23,7 +27,8 @@ def published(service: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def base_images() -> list[str]:
-    return re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    stages = re.findall(r"^FROM \S+ AS (\S+)", DOCKERFILE, re.MULTILINE)
+    return [name for name in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) if name not in stages]
 
 
 def test_the_services_are_those_of_the_local_stack_and_the_application() -> None:
@@ -112,3 +117,39 @@ def test_no_secret_is_written_into_the_files() -> None:
     secret = re.compile(r"(?:PASSWORD|AUTH|SECRET|TOKEN|_KEY)\w*\s*[:=]\s*(?P<value>\S+)")
     for match in secret.finditer(COMPOSE_TEXT + DOCKERFILE):
         assert match["value"].startswith("${"), match[0]
+
+
+MANIFEST: dict[str, Any] = yaml.safe_load((ROOT / "docker" / "spark-application.yaml").read_text())
+
+
+def test_the_manifest_for_the_operator_starts_a_job_that_the_command_line_knows() -> None:
+    assert (MANIFEST["apiVersion"], MANIFEST["kind"]) == ("spark.apache.org/v1", "SparkApplication")
+    spec = MANIFEST["spec"]
+    script = spec["pyFiles"].removeprefix("local:///app/")
+    assert (ROOT / script).is_file()
+    found = CliRunner().invoke(app, [*spec["driverArgs"], "--help"])
+    assert found.exit_code == 0
+    environment = spec["driverArgs"][spec["driverArgs"].index("--env") + 1]
+    assert (ROOT / "conf" / f"{environment}.yaml").is_file()
+
+
+def test_the_manifests_image_and_spark_are_what_the_dockerfile_builds() -> None:
+    spec = MANIFEST["spec"]
+    assert re.search(r"^FROM application AS kubernetes$", DOCKERFILE, re.MULTILINE)
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    image = spec["sparkConf"]["spark.kubernetes.container.image"]
+    assert version and image == f"headwater-kubernetes:{version[1]}"
+    pinned = re.search(r"^pyspark==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert pinned and spec["runtimeVersions"]["sparkVersion"] == pinned[1]
+    assert f"apache/spark:{pinned[1]}-" in DOCKERFILE
+    assert (
+        f"COPY --from=jars /build/{Path(spec['sparkConf']['spark.driver.extraClassPath']).parent.name} "
+        in DOCKERFILE
+    )
+
+
+def test_the_manifest_leaves_the_master_to_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    (container,) = MANIFEST["spec"]["driverSpec"]["podTemplateSpec"]["spec"]["containers"]
+    for variable in container["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    assert load_settings("staging").spark.master == ""

@@ -46,6 +46,10 @@ def test_every_fault_is_drawn_in_the_tree_at_the_top_of_its_file() -> None:
         ("org.apache.kafka.clients.consumer.OffsetOutOfRangeException: x", DataLossError),
         ("[STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY] x", SetupError),
         ("[DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE] x", SetupError),
+        ("com.fasterxml.jackson.core.io.JsonEOFException: Unexpected end-of-input", SetupError),
+        ("[STREAM_FAILED] Unexpected end-of-input in field name", SetupError),
+        ("[MALFORMED_LOG_FILE] Log file was malformed", SetupError),
+        ("java.lang.IllegalStateException: Incomplete log file", SetupError),
         ("java.lang.IllegalStateException: who knows", HeadwaterError),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from headwater.metrics import LAG
-from headwater.offsets import Range, last_offsets, observed_ranges, of_topic
+from headwater.offsets import Range, last_offsets, observed_ranges, of_topics
 from jobs.progress import _lag
 
 PLACES = [("a.b-c", 0), ("a.b-c", 1), ("x", 0)]
@@ -31,7 +31,7 @@ def test_nothing_observed_is_not_the_same_as_no_rows() -> None:
 
 def test_topics_with_dashes_are_told_apart() -> None:
     ranges = {"a.b-c-0": Range(3, 6, 4), "a.b-0": Range(1, 1, 1)}
-    assert of_topic(ranges, "a.b") == {"a.b-0": Range(1, 1, 1)}
+    assert of_topics(ranges, ["a.b"]) == {"a.b-0": Range(1, 1, 1)}
     assert last_offsets(ranges) == {"a.b-c-0": 6, "a.b-0": 1}
 
 

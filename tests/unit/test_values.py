@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headwater.identity import NAMESPACE, dedupe_hash, event_id, row_version
 from headwater.text import WHITESPACE
-from transformations.values import campaign, clean_text, instant
+from transformations.values import campaign, clean_text, instant, instants
 
 # Everything that has a UTF-8 form, the characters that rules speak of more often than others.
 TEXT = st.text(
@@ -89,6 +89,23 @@ def test_no_place_on_earth_is_more_than_18_hours_away(at: datetime, minutes: int
 def test_instant_takes_any_text_and_gives_nothing_or_what_python_reads(text: str) -> None:
     found = instant(text)
     assert found is None or (type(found) is int and found == microseconds(text.strip()))
+
+
+# What Arrow reads of its own accord, or might.
+USUAL = st.builds(
+    lambda text, cut, zone: text[:cut] + zone,
+    st.from_regex(
+        r"[0-9]{4}-[0-3][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9]\.[0-9]{6}", fullmatch=True
+    )
+    | st.datetimes().map(lambda at: at.isoformat(timespec="microseconds")),
+    st.sampled_from([19, 20, 21, 23, 26]),
+    st.sampled_from(["Z", "+00:00"]),
+)
+
+
+@given(texts=st.lists(USUAL, max_size=3) | st.lists(USUAL | nearly_iso() | TEXT | st.none(), max_size=3))
+def test_instants_are_what_instant_reads_one_by_one(texts: list[str | None]) -> None:
+    assert instants(texts) == [None if text is None else instant(text) for text in texts]
 
 
 @given(before=st.sampled_from(["", "?utm_source=", "x?a=b&utm_source=", "?utm_term=a&utm_term="]), rest=TEXT)

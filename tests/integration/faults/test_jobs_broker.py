@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 
 from tests.integration.broker import eventually
-from tests.integration.jobs_harness import World, check, committed, good
+from tests.integration.jobs_harness import World, check, good
+from tests.integration.lake import committed
 
 RECORDS = 3_000
 AWAY_S = 15.0

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.integration.jobs_harness import Sent, World, check, committed, dead, good, refused
+from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
+from tests.integration.lake import committed
+from tests.integration.outgoing import check_topics
 
 FAILPOINTS = [
     "ingest.leads:offsets",
@@ -23,6 +25,8 @@ FAILPOINTS = [
     "deliver.leads.postgres:before_commit",
     "deliver.leads.elasticsearch:after_write",
     "deliver.leads.elasticsearch:before_commit",
+    "deliver.leads.normalized:before_commit",
+    "deliver.leads.dlq:after_write",
 ]
 # So that a second batch is there for the second meeting of a fail-point.
 SMALL_BATCHES = {
@@ -51,6 +55,7 @@ def test_a_kill_at_any_point_leaves_what_an_undisturbed_run_makes(
         nothing_doubled(world, failpoint)
     world.done("run", "--once")
     check(world)
+    check_topics(world)
     prove(world)
 
     twin.sent = world.sent

@@ -104,6 +104,8 @@ def test_a_batch_that_is_mostly_broken_stops_before_it_writes_until_someone_acce
 
     status = world.done("refine", "--domain", "leads", "--once", "--accept-batch", "0")
     assert (status["rows_in"], status["rows_out"], status["dead"]) == (1_500, 500, 1_000)
+    decided = [row["error"] for row in world.table("ops.job_runs") if row["status"] == "accepted"]
+    assert len(decided) == 1 and "1000 of 1500 records of lead.ingest in batch 0 fail" in decided[0]
     world.done("run", "--once")
     check(world)
     prove(world)

@@ -3,7 +3,8 @@
 import shutil
 
 from tests.integration.broker import eventually
-from tests.integration.jobs_harness import World, committed, good
+from tests.integration.jobs_harness import World, good
+from tests.integration.lake import committed
 
 INGEST = ("ingest", "--domain", "leads")
 
@@ -46,3 +47,31 @@ def test_a_lake_that_does_not_fit_its_checkpoint_or_topic_stops_the_job_with_2(w
     assert remade.code == 2, remade.why
     assert "lead.ingest" in remade.status["error"]
     assert world.places("bronze.leads") == sorted(fresh)
+
+
+def test_records_that_left_kafka_stop_ingest_with_2_until_someone_accepts_their_loss(world: World) -> None:
+    kept = world.send([good("acme", f"k{n}") for n in range(60)])
+    world.done(*INGEST, "--once")
+    lost = world.send([good("acme", f"lost{n}") for n in range(60)])
+    world.broker.forget_records("lead.ingest")
+    later = world.send([good("acme", f"later{n}") for n in range(5)])
+
+    for checkpoint in ("there", "lost"):
+        if checkpoint == "lost":
+            world.forget("ingest.leads")
+        stopped = world.run(*INGEST, "--once")
+        assert stopped.code == 2, stopped.why
+        assert "ingest --accept-gap" in stopped.status["error"]
+        assert world.places("bronze.leads") == sorted(kept)
+
+    accepted = world.done(*INGEST, "--once", "--accept-gap", "--run-id", "by-ada")
+    assert accepted["rows_in"] == 5
+    assert world.places("bronze.leads") == sorted([*kept, *later])
+    decisions = [row for row in world.table("ops.job_runs") if row["status"] == "accepted"]
+    assert {(row["job"], row["run_id"]) for row in decisions} == {("ingest.leads", "by-ada")}
+    assert sorted(row["error"] for row in decisions) == sorted(
+        f"lead.ingest-{partition}: offsets {min(gone)} to {max(gone)} left Kafka before they were ingested"
+        for partition in range(6)
+        if (gone := [offset for _, p, offset in lost if p == partition])
+    )
+    assert world.done(*INGEST, "--once", "--accept-gap")["rows_in"] == 0

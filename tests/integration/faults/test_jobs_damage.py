@@ -1,0 +1,73 @@
+"""Checkpoints that a crash of the disk left cut or garbled: each is named, and a new one loses nothing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration.jobs_harness import Sent, World, check, dead, good
+from tests.integration.outgoing import check_topics
+
+Prove = Callable[[World], dict[str, int]]
+REMEDY = "see docs/operations.md, lost checkpoint"
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def halved(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def garbled(file: Path) -> None:
+    file.write_bytes(b"\0" * file.stat().st_size)
+
+
+# query, folder of its checkpoint, what happens to the newest file there
+DELIVERIES = [
+    ("deliver.leads.postgres", "offsets", emptied),
+    ("deliver.leads.elasticsearch", "offsets", halved),
+    ("deliver.leads.normalized", "commits", garbled),
+    ("deliver.leads.dlq", "", halved),
+]
+
+
+def slice_of(number: int) -> list[Sent]:
+    fresh = [good("acme", f"s{number}.{n}") for n in range(10)]
+    again = [good("acme", f"s{earlier}.3", "duplicate") for earlier in range(number + 1)]
+    return [*fresh, *again, dead("globex", f"b{number}", "rule:pattern", payload__email="nobody")]
+
+
+def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(world: World, prove: Prove) -> None:
+    world.send(slice_of(0))
+    world.done("run", "--once")
+    for query, folder, damage in DELIVERIES:
+        damage(newest(world.lake / "_checkpoints" / query / folder))
+    world.send(slice_of(1))
+    stopped = world.run("run", "--once")
+    assert stopped.code == 2, stopped.why
+    lines = [json.loads(line) for line in stopped.log.read_text().splitlines() if line.startswith("{")]
+    told = {line["query"]: line["why"] for line in lines if line["event"] == "query_stopped"}
+    assert told.keys() == {query for query, _, _ in DELIVERIES}
+    assert [why for why in told.values() if REMEDY not in why] == []
+
+    world.forget(*told)
+    world.done("run", "--once")
+    check(world)
+    check_topics(world)
+
+    for file in (world.lake / "_checkpoints/refine.leads/state").rglob("*.*"):
+        if file.suffix in (".changelog", ".zip", ".delta"):
+            halved(file)
+    world.send(slice_of(2))
+    stopped = world.run("run", "--once")
+    assert (stopped.code, REMEDY in stopped.status["error"]) == (2, True), stopped.why
+    world.forget("refine.leads")
+    world.done("run", "--once")
+    check(world)
+    prove(world)
+
+
+def newest(folder: Path) -> Path:
+    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    return max(files, key=lambda file: (file.stat().st_mtime, file.name))
