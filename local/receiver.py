@@ -55,7 +55,7 @@ class Receiver(ThreadingHTTPServer):
             step = self._plan.pop(0) if self._plan else {}
             self._at_work[key] = self._at_work.get(key, 0) + 1
             attempt = 1 + sum(other["key"] == key for other in self._seen)
-            answer = None if step.get("drop") else step.get("status", 200)
+            answer = None if step.get("drop") else step.get("status", 200) if entry["signed"] else 401
             self._seen.append(entry | {"key": key, "attempt": attempt, "answer": answer, "at": time.time(),
                                        "at_once": self._at_work[key]})  # fmt: skip
             return step

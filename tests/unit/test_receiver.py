@@ -34,7 +34,7 @@ def test_what_is_signed_wrongly_or_at_another_time_is_refused(
     receiver: Receiver, age_s: int, secret: str
 ) -> None:
     assert post(receiver, "a", age_s=age_s, secret=secret) == 401
-    assert [seen["signed"] for seen in receiver.seen()] == [False]
+    assert [(seen["signed"], seen["answer"]) for seen in receiver.seen()] == [(False, 401)]
 
 
 def test_a_plan_is_followed_in_order_and_what_came_is_told(receiver: Receiver) -> None:
