@@ -20,7 +20,8 @@ from headwater.log import logger
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-MAX_CONNECTIONS = 4096  # of one worker
+MAX_CONNECTIONS = 2048  # of one worker
+MAX_PIPELINED = 16  # requests that wait behind an answer
 MAX_HEAD_BYTES = 32 << 10
 MAX_URL_BYTES = 8 << 10
 MAX_LEFT_BYTES = 4 << 20  # of a body that nobody reads any more
@@ -89,6 +90,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.flow.write_paused:
             self._stop_clock()
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            raise Problem(400, "too_many_pipelined")
         if self.cycle and self.parser.should_upgrade():
             self.cycle.keep_alive = False  # the parser reads nothing behind such a head
 
@@ -104,6 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         others_wait = bool(self.pipeline)
         super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
         if not others_wait:
             self._start_clock(CLIENT_TIMEOUT_S)
 
