@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def allow_many_connections() -> None:
-    """As many open files as the system lets us have: Kafka and Redis must not lack one for a crowd of clients."""
+    """As many open files as the system allows: Kafka and Redis must not lack one for a crowd of clients."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

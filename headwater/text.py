@@ -22,14 +22,22 @@ def nfc(text: str) -> str:
     """
     if text.isascii():
         return text
-    classes = bytes(map(unicodedata.combining, text))  # 0: no combining mark
+    composed = unicodedata.normalize("NFC", _broken_up(text))
+    # A mark may be taken apart, a letter's own marks be sorted among those that follow: the run has grown.
+    return nfc(composed) if _LONG_RUN.search(_classes(composed)) else composed
+
+
+def _broken_up(text: str) -> str:
     parts, at = [], 0
-    for run in _LONG_RUN.finditer(classes):
-        parts += [text[at : run.start()], _broken_up(text[run.start() : run.end()])]
-        at = run.end()
-    return unicodedata.normalize("NFC", "".join([*parts, text[at:]]))
+    for run in _LONG_RUN.finditer(_classes(text)):
+        start, end = run.span()
+        marks = "".join([unicodedata.normalize("NFD", mark) for mark in text[start:end]])
+        pieces = [marks[first : first + _PIECE] for first in range(0, len(marks), _PIECE)]
+        parts += [text[at:start], _JOINER.join(pieces)]
+        at = end
+    return "".join([*parts, text[at:]])
 
 
-def _broken_up(run: str) -> str:
-    marks = "".join([unicodedata.normalize("NFD", mark) for mark in run])
-    return _JOINER.join([marks[at : at + _PIECE] for at in range(0, len(marks), _PIECE)])
+def _classes(text: str) -> bytes:
+    """Each character's combining class; 0: no combining mark."""
+    return bytes(map(unicodedata.combining, text))
