@@ -255,7 +255,7 @@ def test_a_body_of_combining_marks_or_blank_lines_does_not_hold_the_others_up(ap
             413,
             "too_many_lines",
         )
-    assert time.perf_counter() - began < 3
+    assert time.perf_counter() - began < 5
 
 
 def test_the_answer_to_a_batch_is_not_many_times_its_size(api: ApiServer) -> None:

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from api.__main__ import allow_many_connections
+from api.protocol import MAX_CONNECTIONS
 from headwater.settings import load_settings
 from schemas.topics import create_topics
 from tests.integration import raw_http
 from tests.integration.api_server import ApiServer, running_api
+from tests.integration.broker import eventually
 from tests.integration.raw_http import Answer, answers, chunked, closed_after_s, connect, get, post
 
 CHUNKED = "Transfer-Encoding: chunked"
@@ -100,6 +103,15 @@ def test_a_field_behind_the_body_brings_neither_credential_nor_key(api: ApiServe
     assert only(api, unsigned).problem()["code"] == "unauthorized"
     accepted = only(api, post(signed(api), CHUNKED, "Connection: close", body=chunked(trailer=trailer)))
     assert json.loads(accepted.body)["idempotency_key"] != "from-the-trailer"
+
+
+def test_a_body_in_chunks_has_the_same_limits_of_size_and_time(api: ApiServer) -> None:
+    large = only(api, post(signed(api), CHUNKED, body=chunked(b"x" * 70_000)))
+    assert (large.status, large.problem()["code"]) == (413, "too_large")
+    with connect(api.port) as slow:
+        slow.sendall(post(signed(api), CHUNKED, body=b"4\r\n{"))
+        (answer,) = raw_http.parse(raw_http.read_all(slow))
+    assert (answer.status, answer.problem()["code"]) == (408, "body_timeout")
 
 
 def test_chunk_extensions_are_skipped(api: ApiServer) -> None:
@@ -249,6 +261,15 @@ def test_idle_and_slow_connections_are_gone_after_ten_seconds(api: ApiServer) ->
         assert raw_http.read_all(line) == b""
         line.close()
     assert time.monotonic() - began < LIMIT_S
+
+
+def test_connections_beyond_the_most_are_closed_at_once_and_taken_later(api: ApiServer) -> None:
+    allow_many_connections()
+    lines = [connect(api.port) for _ in range(MAX_CONNECTIONS + 50)]
+    assert all(closed_after_s(line) < 5 for line in lines[-20:])
+    for line in lines:
+        line.close()
+    assert eventually(lambda: only(api, get("/health", "Connection: close")).status == 200, "room again")
 
 
 def _json() -> dict[str, str]:

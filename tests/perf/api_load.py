@@ -33,6 +33,7 @@ WARM_UP = 0.2  # share of the time whose memory does not count
 MAX_SLOPE_MIB_PER_MIN = 0.5  # what the regression of a noisy machine may show
 SAMPLE_S = 1.0
 CONNECTIONS = 64
+FREELY = {"HEADWATER_API__RATE_PER_SECOND": "100000", "HEADWATER_API__RATE_BURST": "200000"}
 _MIB = 1 << 20
 _NDJSON = "application/x-ndjson"
 
@@ -235,7 +236,10 @@ def main() -> int:
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="headwater-api-load-") as name:
         folder = Path(name)
-        with kafka(folder) as bootstrap, running_api(folder, HEADWATER_KAFKA__BOOTSTRAP=bootstrap) as server:
+        with (
+            kafka(folder) as bootstrap,
+            running_api(folder, HEADWATER_KAFKA__BOOTSTRAP=bootstrap, **FREELY) as server,
+        ):
             measured = asyncio.run(load(server, asked.minutes * 60, asked.rate, asked.seed))
     found = report(measured, asked.rate)
     print(json.dumps(found, indent=2))
