@@ -85,13 +85,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_framing()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise Problem(400, "too_many_pipelined")
         self._in_head = False
         self._unread = 0
         if not self.flow.write_paused:
             self._stop_clock()
         super().on_headers_complete()
-        if len(self.pipeline) > MAX_PIPELINED:
-            raise Problem(400, "too_many_pipelined")
         if self.cycle and self.parser.should_upgrade():
             self.cycle.keep_alive = False  # the parser reads nothing behind such a head
 
@@ -107,7 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         others_wait = bool(self.pipeline)
         super().on_response_complete()
-        if self.pipeline:
+        if self.pipeline and not self.transport.is_closing():
             self.flow.pause_reading()
         if not others_wait:
             self._start_clock(CLIENT_TIMEOUT_S)

@@ -156,6 +156,15 @@ def test_pipelined_requests_are_answered_in_order_also_before_nonsense(api: ApiS
     assert [answer.status for answer in found[10:]] == [404]
 
 
+def test_an_answer_that_closes_leaves_what_was_pipelined_behind_it(api: ApiServer) -> None:
+    broken = post(signed(api), "Content-Encoding: gzip")
+    found = answers(api.port, broken + get("/health/live") * 3)
+    assert [(answer.status, answer.fields["connection"]) for answer in found] == [(400, "close")]
+    crowd = answers(api.port, post(signed(api)) * 100)
+    assert {answer.status for answer in crowd} == {202}
+    assert 1 <= len(crowd) <= 20
+
+
 def test_a_crowd_of_pipelined_requests_is_not_kept(api: ApiServer) -> None:
     """One connection that sent 20 MB of them once held 800 MB."""
     assert 1 <= len(answers(api.port, get("/health/live") * 5_000)) <= 20
