@@ -3,6 +3,7 @@
 Points, in the order a micro-batch meets them: offsets (its range is in the checkpoint, nothing read yet),
 task (a task is running), before_write, after_write (tables written, ledger not), in_transaction (PostgreSQL,
 not committed), before_commit (all written, the batch not yet in the checkpoint's commit log).
+A loop's step has after_write (sent, not marked) and before_commit (dead letters written, not marked).
 """
 
 import itertools

@@ -15,3 +15,5 @@ BATCH_SECONDS = Histogram(
 )
 BATCH_ROWS = Gauge("headwater_batch_rows_per_second", "Input rows a second of the last batch.", ["query"])
 LAST_BATCH = Gauge("headwater_last_batch_timestamp_seconds", "When the last batch ended.", ["query"])
+PENDING = Gauge("headwater_pending", "Announcements or deliveries that wait, of a loop.", ["query"])
+BREAKER = Gauge("headwater_webhook_breaker", "0 closed, 1 probing, 2 open.", ["connector"])

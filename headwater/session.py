@@ -2,7 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -45,6 +47,24 @@ def build_session(settings: Settings, app: str) -> SparkSession:
 def class_archive(settings: Settings) -> Path | None:
     """Where the classes that a driver loads are archived, beside the jars that they are of."""
     return ROOT / settings.spark.jars / "driver.jsa" if settings.spark.jars else None
+
+
+class DeferredSession:
+    """A session that is built when something is first asked of it: who never asks starts no JVM."""
+
+    def __init__(self, settings: Settings, app: str) -> None:
+        self._build: Callable[[], SparkSession] = lambda: build_session(settings, app)
+        self._built: SparkSession | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """As the session itself."""
+        self._built = self._built or self._build()
+        return getattr(self._built, name)
+
+    def stop(self) -> None:
+        """Stop it if it was built."""
+        if self._built is not None:
+            self._built.stop()
 
 
 def _defaults(settings: Settings) -> dict[str, str]:

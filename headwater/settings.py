@@ -8,7 +8,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -147,6 +147,30 @@ class Enrichment(Section):
     geo_database: Path | None
 
 
+class Constant(Section):
+    """A value that is the same for every lead."""
+
+    constant: str | int | bool
+
+
+class Connector(Section):
+    """A webhook that captured leads are posted to; without a url it is off."""
+
+    url: str | None = None
+    secret: SecretStr | None = None
+    # Field of the payload (a dot nests) → column of leads, or a constant.
+    mapping: dict[str, str | Constant] = Field(min_length=1)
+    # Networks (CIDR) and host names that may be private addresses, and may be spoken to without TLS.
+    allow_private: tuple[str, ...] = ()
+    timeout_s: float = Field(default=10, gt=0, le=60)
+    concurrency: int = Field(default=8, ge=1, le=64)
+    # Only leads of these tenants; none listed: of all.
+    tenants: tuple[str, ...] = ()
+
+
+ConnectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+
+
 class Metrics(Section):
     host: str
     port: int
@@ -171,6 +195,7 @@ class Settings(BaseSettings):
     streams: Streams
     breaker: Breaker
     enrichment: Enrichment
+    connectors: dict[ConnectorName, Connector]
     metrics: Metrics
 
     @property

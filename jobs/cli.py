@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from jobs import deliveries
 from jobs.launch import Launch, launch
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(deliveries.app, name="deliveries")
 
 Once = Annotated[bool, typer.Option(help="Take all there is, then exit. Without it: run until SIGTERM.")]
 RunId = Annotated[
@@ -18,8 +20,16 @@ StatusFile = Annotated[str | None, typer.Option(help="Write the final status the
 Env = Annotated[str | None, typer.Option(help="Which conf/<env>.yaml; default HEADWATER_ENV, else local.")]
 Domain = Annotated[str, typer.Option(help="The domain, for example leads.")]
 Domains = Annotated[list[str] | None, typer.Option(help="Only these domains; default: all.")]
-System = Annotated[str, typer.Option(help="The destination, for example postgres or elasticsearch.")]
-FromStart = Annotated[bool, typer.Option(help="Empty the destination and rebuild it from silver.")]
+System = Annotated[
+    str, typer.Option(help="The destination: postgres, elasticsearch, captured, webhook-crm, …")
+]
+FromStart = Annotated[
+    bool,
+    typer.Option(
+        help="Empty the destination and rebuild it from silver. With captured: announce all leads again. "
+        "With webhook-…: also send what was captured before the connector was enabled."
+    ),
+]
 Trace = Annotated[list[str] | None, typer.Option(help="Also tell what became of keys with this prefix.")]
 AlsoAudit = Annotated[bool, typer.Option(help="Do what audit does as well, in the same session.")]
 Prove = Annotated[
@@ -77,7 +87,7 @@ def deliver(
     status_file: StatusFile = None,
     env: Env = None,
 ) -> None:
-    """Upsert silver into one destination; older rows never overwrite newer ones."""
+    """Upsert silver into one destination, or announce captured leads (captured, webhook-<connector>)."""
     launch(
         Launch("deliver", (domain,), once, run_id, dry_run, status_file, env, to=to, from_start=from_start)
     )

@@ -7,7 +7,7 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from prometheus_client import start_http_server
 from pyspark.sql import SparkSession
@@ -16,10 +16,11 @@ from headwater.clock import utc_now
 from headwater.errors import HeadwaterError
 from headwater.failpoints import arm
 from headwater.log import configure_logging, logger
-from headwater.session import build_session
+from headwater.session import DeferredSession, build_session
 from headwater.settings import Settings, load_settings
 from headwater.tables import table_version
 from jobs.faults import translate
+from jobs.loops import loops
 from jobs.queries import Context
 from jobs.registry import JOBS
 from jobs.runs import finished_before, record_run
@@ -78,7 +79,7 @@ def launch(order: Launch) -> NoReturn:
 
 
 def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
-    spark = build_session(settings, f"headwater {order.job}")
+    spark = _session(order, settings)
     context = Context(
         spark,
         settings,
@@ -104,6 +105,14 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
         return {**asdict(context.totals), "table_versions": versions, **found}
     finally:
         _stop(spark)
+
+
+def _session(order: Launch, settings: Settings) -> SparkSession:
+    app = f"headwater {order.job}"
+    if order.job == "deliver" and order.to in loops(settings, *order.domains):
+        # Only its row in ops.job_runs may need Spark: where that table is new, or the lake is remote.
+        return cast(SparkSession, DeferredSession(settings, app))
+    return build_session(settings, app)
 
 
 def _serve_metrics(settings: Settings) -> None:

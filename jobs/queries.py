@@ -1,8 +1,8 @@
-"""What every streaming query of a job is: a source, what to do with a batch, how often."""
+"""What a job runs: queries (a source, what to do with a batch, how often), and loops, which need no Spark."""
 
 import json
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -72,3 +72,21 @@ class Query(Protocol):
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
         """Do one micro-batch."""
+
+
+@runtime_checkable
+class Loop(Protocol):
+    """Work that needs no Spark, done in steps. A step may be killed at any point, and is then done again."""
+
+    name: str
+    every_s: float
+
+    def prepare(self) -> None:
+        """Create what the loop needs and check what it must find; SetupError says what to mend."""
+
+    def step(self) -> int:
+        """Do what is due, a bounded share of it: how many rows. 0: nothing is due now; ask in `every_s`."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections; `prepare` may follow."""

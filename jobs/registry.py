@@ -6,8 +6,9 @@ from typing import Any
 from jobs.audit import audit
 from jobs.deliver import Deliver
 from jobs.ingest import Ingest
+from jobs.loops import enabled_loops, loops
 from jobs.migrate import migrate
-from jobs.queries import Context, Query
+from jobs.queries import Context, Loop, Query
 from jobs.reconcile import reconcile
 from jobs.refine import Refine
 from jobs.runtime import Runtime
@@ -24,20 +25,24 @@ def _refine(context: Context, order: Any) -> None:
 
 
 def _deliver(context: Context, order: Any) -> None:
-    Runtime(context, once=order.once).run([Deliver(context, order.domains[0], order.to)])
+    domain = order.domains[0]
+    make = loops(context.settings, domain).get(order.to)
+    work = make(context) if make else Deliver(context, domain, order.to)
+    Runtime(context, once=order.once).run([work])
 
 
 def _run(context: Context, order: Any) -> dict[str, Any]:
     domains = order.domains or tuple(sorted({c.domain for c in contracts().values()}))
-    stages: list[list[Query]] = [[], [], []]
+    stages: list[list[Query | Loop]] = [[], [], [], []]
     for domain in domains:
         stages[0].append(Ingest(context, domain))
         stages[1].append(Refine(context, domain))
         stages[2] += [Deliver(context, domain, system) for found, system in sorted(SINKS) if found == domain]
+        stages[3] += [make(context) for make in enabled_loops(context.settings, domain)]
     runtime = Runtime(context, once=order.once)
     # With --once each stage takes all that the one before has left.
-    for queries in stages if order.once else [[query for stage in stages for query in stage]]:
-        runtime.run(queries)
+    for works in stages if order.once else [[work for stage in stages for work in stage]]:
+        runtime.run(works)
     if not order.prove:
         return {}
     return {"proof": {domain: reconcile(context, domain, order.trace, also_audit=True) for domain in domains}}

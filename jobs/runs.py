@@ -6,18 +6,17 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import functions as F
 
 from headwater.clock import utc_now
 from headwater.log import logger
-from headwater.tables import append_rows, ensure_table, exists, read_table
+from headwater.tables import append_rows, ensure_table, exists, read_few
 from headwater.version import CODE_VERSION
 from jobs.queries import Context
 from schemas.tables import JOB_RUNS
 
 _log = logger(__name__)
 _COUNTS = ("rows_in", "rows_out", "duplicate", "dead", "no_consent", "erased")
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         *[(name, pa.string()) for name in ("job", "run_id", "status")],
         *[(name, pa.int64()) for name in _COUNTS],
@@ -33,9 +32,9 @@ def finished_before(context: Context, job: str) -> bool:
     """Whether a run of this job with this run id ended well before."""
     if not exists(context.spark, context.settings, JOB_RUNS.full_name):
         return False
-    runs = read_table(context.spark, context.settings, JOB_RUNS.full_name)
-    same = runs.where((F.col("job") == job) & (F.col("run_id") == context.run_id) & (F.col("status") == "ok"))
-    return not same.isEmpty()
+    where = ("run_id", context.run_id)
+    runs = read_few(context.spark, context.settings, JOB_RUNS.full_name, ["job", "status"], where)
+    return {"job": job, "status": "ok"} in runs.to_pylist()
 
 
 def record_run(context: Context, job: str, started: datetime, status: str, error: str | None) -> None:
@@ -65,5 +64,5 @@ def _append(
         "ended_at": ended,
         "code_version": CODE_VERSION,
     }
-    table = pa.Table.from_pylist([whole], schema=_SCHEMA)
+    table = pa.Table.from_pylist([whole], schema=SCHEMA)
     append_rows(spark, table, settings, JOB_RUNS.full_name, mark)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from headwater.errors import HeadwaterError
 from headwater.settings import load_settings
 from local import credentials, stack
-from local.environment import environment, lines
+from local.environment import RECEIVER, environment, lines
 from local.install import command
 from local.places import say
 from local.server import StartError
@@ -121,6 +122,26 @@ def demo(
     from local.demo import demo as run
 
     raise typer.Exit(run(seconds, rate, warm_up))
+
+
+@app.command()
+def receiver(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Default: HEADWATER_PORT_RECEIVER.")] = 0,
+) -> None:
+    """Be a connector's other side until Ctrl-C: checks signatures, counts deliveries, fails as planned.
+
+    Point a connector at it: HEADWATER_CONNECTORS__CRM__URL=http://127.0.0.1:18090/crm,
+    HEADWATER_CONNECTORS__CRM__SECRET_FILE=.local/secrets/webhook,
+    HEADWATER_CONNECTORS__CRM__ALLOW_PRIVATE='["127.0.0.0/8"]'.
+    GET /_seen lists what came; PUT /_plan '[{"status": 503, "times": 3}]' says what becomes of the next ones.
+    """
+    from local.receiver import Receiver
+
+    credentials.make_secrets()
+    with Receiver(port or RECEIVER.number, credentials.read_secret("webhook")) as server:
+        say(f"receiver on {server.url}")
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 @app.command()

@@ -24,6 +24,7 @@ PASSWORDS = (
     "redis",
     "kafka-admin",
     "kafka-app",
+    "webhook",
 )
 DEMO_SCOPES = ("ingest:write", "jobs:read", "dlq:read")
 DEMO_KEYS = {"api-key-demo": ("demo", "acme"), "api-key-demo-2": ("demo2", "globex")}

@@ -10,6 +10,7 @@ from local.places import ROOT, SECRETS, Port, state
 
 API = Port("API", 18080)
 METRICS = Port("METRICS", 19108)
+RECEIVER = Port("RECEIVER", 18090)
 
 
 def environment() -> dict[str, str]:
@@ -28,6 +29,7 @@ def environment() -> dict[str, str]:
         "HEADWATER_REDIS_PASSWORD": read_secret("redis"),
         "HEADWATER_REGISTRY_URL": f"http://127.0.0.1:{registry.PORT.number}{registry.API}",
         "HEADWATER_LAKE_PATH": load_settings("local").lake_root,
+        "HEADWATER_RECEIVER_URL": f"http://127.0.0.1:{RECEIVER.number}",
         "HEADWATER_STATE_PATH": str(state()),
         "HEADWATER_ROOT_PATH": str(ROOT),
     }

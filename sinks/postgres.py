@@ -4,8 +4,8 @@ A row the server refuses for its values (SQLSTATE class 22, 23) is found by halv
 alone. The newest row_version of a key stays, whatever the order and number of writes.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from time import monotonic
@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from pyspark.sql import DataFrame
 
 from headwater.clock import iso
@@ -23,18 +22,21 @@ from headwater.failpoints import fail_at
 from headwater.log import logger
 from headwater.settings import Settings
 from sinks.base import Rejected, Written
+from sinks.outbox import LINEAGE, Outbox
 from sinks.postgres_copy import BAD_TEXT, CopyTarget, Staged, classified, not_copyable, sqlstate_of, stage
+from sinks.postgres_session import Connection, connected, unless_locked, writer_conninfo
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 LEAD_COLUMNS = (
     "id event_id tenant_id idempotency_key source received_at first_name last_name email phone message"
     " submission_type consent ip_address user_agent geo_country geo_city device browser os"
     " utm_source utm_medium utm_campaign utm_content utm_term metadata row_version"
 ).split()
-LINEAGE = ("source_topic", "source_partition", "source_offset")
-# Sorting a batch in memory, no compiling of a statement that runs once, and no waiting for ever.
-SESSION = "-c work_mem=64MB -c jit=off -c timezone=UTC -c lock_timeout=30s -c statement_timeout=600s"
-UNSENT_MS = 60_000
+# Sorting a batch in memory, no compiling of a statement that runs once, and no waiting for ever. The
+# planner does not know how full staging is: it would take a batch for one row, and join it by nested loops.
+SESSION = (
+    "-c work_mem=64MB -c jit=off -c enable_nestloop=off"
+    " -c timezone=UTC -c lock_timeout=30s -c statement_timeout=600s"
+)
 # One lock per staging table, by its object id.
 STAGING_LOCK = "%s::regclass::oid::bigint"
 _log = logger(__name__)
@@ -50,7 +52,10 @@ class _Rows:
 
 
 class PostgresSink:
-    """One table, upserted by `key`. `columns` are what it takes of silver, row_version among them."""
+    """One table, upserted by `key`. `columns` are what it takes of silver, row_version among them.
+
+    With an outbox each row that is inserted or updated is entered there too, in the same transaction.
+    """
 
     name = "postgres"
 
@@ -61,12 +66,14 @@ class PostgresSink:
         table: str = "leads",
         key: Sequence[str] = ("tenant_id", "idempotency_key"),
         columns: Sequence[str] = LEAD_COLUMNS,
+        outbox: Outbox | None = None,
     ) -> None:
         self._postgres = settings.postgres
         self._query = query
         self._path = tuple(table.split(".")) if "." in table else ("public", table)
         self._key = tuple(key)
         self._columns = tuple(columns)
+        self._outbox = outbox
         self._staged_columns = (*self._columns, *(c for c in LINEAGE if c not in self._columns))
         self._table = sql.Identifier(*self._path)
         self._staging = sql.Identifier("staging", self._path[-1])
@@ -76,6 +83,9 @@ class PostgresSink:
         _ = self._types
         there = self._catalog(("staging", self._path[-1]))
         self._require(there, ("n", "attempt", *self._staged_columns), f"staging.{self._path[-1]}")
+        if self._outbox:
+            there = self._catalog(("public", self._outbox.table))
+            self._require(there, ("seq", self._outbox.row, *self._outbox.columns), self._outbox.table)
 
     def write(self, batch: DataFrame) -> Written:
         """Upsert the rows, newest row_version wins. Reads the batch once; thrice if a text is unstorable."""
@@ -145,7 +155,7 @@ class PostgresSink:
             connection.execute("SET LOCAL lock_timeout = '1s'")
             asked = f"SELECT pg_try_advisory_xact_lock({STAGING_LOCK})"
             if connection.execute(asked, (self._staging_name,)).fetchone() == (True,):
-                with _unless_locked(connection):
+                with unless_locked(connection):
                     connection.execute(sql.SQL("TRUNCATE {}").format(self._staging))
                     return
             connection.execute(sql.SQL("DELETE FROM {} WHERE attempt = %s").format(self._staging), (attempt,))
@@ -157,11 +167,18 @@ class PostgresSink:
     ) -> Written:
         refused: list[Rejected] = []
         with connection.transaction():
+            self._take_turn(connection)
             rows = self._staged_rows(connection, attempt, staged.rows)
             inserted, updated = self._upsert(connection, rows, refused)
             fail_at(self._query, "in_transaction")
         unchanged = staged.rows - inserted - updated - len(refused)
         return Written(inserted, updated, max(unchanged, 0), (*rejected, *refused))
+
+    def _take_turn(self, connection: Connection) -> None:
+        """Wait until no other transaction is entering rows into the outbox: so `seq` grows with commits."""
+        if self._outbox:
+            turn = "SELECT pg_advisory_xact_lock(%s::regclass::oid::bigint)"
+            connection.execute(turn, (self._outbox.lock_name,))
 
     def _staged_rows(self, connection: Connection, attempt: UUID, expected: int) -> _Rows:
         """The attempt's range; staging is unlogged, so a server that crashed after COPY has lost it."""
@@ -203,22 +220,36 @@ class PostgresSink:
         changes = [change.format(sql.Identifier(c)) for c in replaced]
         if "updated_at" in self._types:
             changes.append(sql.SQL("{} = now()").format(sql.Identifier("updated_at")))
-        casts = [sql.SQL("{}::{}").format(sql.Identifier(c), sql.SQL(self._types[c])) for c in self._columns]
+        types = {c: self._types[c] for c in self._columns} | {
+            c: kind for c, kind in LINEAGE.items() if c not in self._columns
+        }
+        cast = sql.SQL("{0}::{1} AS {0}")
+        casts = [cast.format(sql.Identifier(c), sql.SQL(kind)) for c, kind in types.items()]
+        needs = self._outbox.needs if self._outbox else ()
         return sql.SQL(
-            "WITH done AS (INSERT INTO {table} AS kept ({columns})"
-            " SELECT DISTINCT ON ({key}) {casts} FROM {staging} WHERE attempt = %s AND n BETWEEN %s AND %s"
-            " ORDER BY {key}, row_version::bigint DESC"
+            "WITH picked AS (SELECT DISTINCT ON ({key}) {casts}"
+            " FROM {staging} WHERE attempt = %s AND n BETWEEN %s AND %s"
+            " ORDER BY {key}, row_version::bigint DESC),"
+            " done AS (INSERT INTO {table} AS kept ({columns}) SELECT {columns} FROM picked"
             " ON CONFLICT ({key}) DO UPDATE SET {changes} WHERE excluded.row_version > kept.row_version"
-            " RETURNING (xmax = 0) AS fresh)"
+            " RETURNING xmax = 0 AS fresh, {returned}){announced}"
             " SELECT count(*) FILTER (WHERE fresh), count(*) FILTER (WHERE NOT fresh) FROM done"
         ).format(
-            table=self._table,
-            columns=_names(self._columns),
             key=_names(self._key),
             casts=sql.SQL(", ").join(casts),
             staging=self._staging,
+            table=self._table,
+            columns=_names(self._columns),
             changes=sql.SQL(", ").join(changes),
+            returned=_names(tuple(dict.fromkeys((*self._key, *needs)))),
+            announced=self._announced,
         )
+
+    @property
+    def _announced(self) -> sql.Composable:
+        if self._outbox is None:
+            return sql.SQL("")
+        return sql.SQL(", announced AS ({})").format(self._outbox.insertion(self._key))
 
     # The server
 
@@ -249,37 +280,10 @@ class PostgresSink:
 
     @cached_property
     def _conninfo(self) -> str:
-        password = self._postgres.password
-        return make_conninfo(
-            self._postgres.dsn,
-            password=password.get_secret_value() if password else None,
-            connect_timeout=self._postgres.connect_timeout_s,
-            application_name=self._query,
-            options=SESSION,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=UNSENT_MS,
-        )
+        return writer_conninfo(self._postgres, self._query, SESSION)
 
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        """A connection in autocommit; its faults as ours, without their text, which may quote a row."""
-        try:
-            with psycopg.connect(self._conninfo, autocommit=True) as connection:
-                yield connection
-        except psycopg.Error as fault:
-            raise classified(sqlstate_of(fault), ".".join(self._path)) from None
-
-
-@contextmanager
-def _unless_locked(connection: Connection) -> Iterator[None]:
-    """A savepoint that a lock timeout undoes quietly: an orphaned task may still hold the table."""
-    try:
-        with connection.transaction():
-            yield
-    except psycopg.errors.LockNotAvailable:
-        return
+    def _connected(self) -> AbstractContextManager[Connection]:
+        return connected(self._conninfo, ".".join(self._path))
 
 
 def _rejected(row: tuple[Any, ...], code: str, rule: str | None) -> Rejected:

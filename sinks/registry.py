@@ -8,6 +8,7 @@ from schemas.tables import DEAD_LETTERS, LEADS, Table
 from sinks.base import Sink
 from sinks.elasticsearch import ElasticsearchSink
 from sinks.kafka import KafkaSink, event_messages, letter_messages
+from sinks.outbox import LEAD_OUTBOX
 from sinks.postgres import PostgresSink
 
 
@@ -31,7 +32,9 @@ def _letters(topic: str, *streams: str) -> Callable[[Settings, str], Sink]:
 
 # (domain, system) → what is delivered, by what
 SINKS: dict[tuple[str, str], Destination] = {
-    ("leads", "postgres"): Destination(LEADS, lambda settings, query: PostgresSink(settings, query=query)),
+    ("leads", "postgres"): Destination(
+        LEADS, lambda settings, query: PostgresSink(settings, query=query, outbox=LEAD_OUTBOX)
+    ),
     ("leads", "elasticsearch"): Destination(
         LEADS, lambda settings, query: ElasticsearchSink(settings, query=query)
     ),

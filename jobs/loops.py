@@ -1,0 +1,26 @@
+"""Which loops a domain has, by the system that they deliver to. Adding one is a file and a line here."""
+
+from collections.abc import Callable
+from functools import partial
+
+from headwater.settings import Settings
+from jobs.captured import Captured
+from jobs.queries import Context, Loop
+from jobs.webhooks import Webhook
+
+
+def loops(settings: Settings, domain: str) -> dict[str, Callable[[Context], Loop]]:
+    """System → the loop deliver.<domain>.<system>. They read the outbox of PostgreSQL's leads.
+
+    Connectors without a url are among them: starting such a loop says what to set.
+    """
+    if domain != "leads":
+        return {}
+    webhooks = {f"webhook-{name}": partial(Webhook, connector=name) for name in settings.connectors}
+    return {"captured": Captured, **webhooks}
+
+
+def enabled_loops(settings: Settings, domain: str) -> list[Callable[[Context], Loop]]:
+    """Those that `jobs run` runs: all but connectors without a url."""
+    off = {f"webhook-{name}" for name, connector in settings.connectors.items() if not connector.url}
+    return [make for system, make in loops(settings, domain).items() if system not in off]

@@ -1,0 +1,152 @@
+"""Work under way: a query on Spark's threads, or a loop on a thread of its own, as the runtime sees both."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pyspark.sql import DataFrame
+from pyspark.sql.streaming.query import StreamingQuery
+
+from headwater.clock import utc_now
+from headwater.errors import HeadwaterError
+from headwater.log import logger
+from headwater.metrics import BATCH_SECONDS, LAST_BATCH
+from headwater.tables import checkpoint_path
+from jobs.faults import translate
+from jobs.progress import report
+from jobs.queries import Context, Loop, Query
+
+_log = logger(__name__)
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to run: until nothing is left (`once`) or until `stopping`; `went_well` hears of each success."""
+
+    context: Context
+    once: bool
+    stopping: threading.Event
+    went_well: Callable[[], None]
+
+
+class Started(Protocol):
+    """One start of a query or loop, from its first batch or step to its end."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it still runs."""
+        ...
+
+    @property
+    def fault(self) -> HeadwaterError | None:
+        """Why it ended; None when nothing was left to do, or it was told to stop."""
+        ...
+
+    def stop(self) -> None:
+        """Let the batch or step that is under way finish, begin no other; returns when it has ended."""
+
+
+class StartedQuery:
+    """A streaming query, prepared and started. A batch that comes when all is stopping is not begun."""
+
+    def __init__(self, query: Query, way: Way) -> None:
+        self._query = query
+        self._way = way
+        self._fault: HeadwaterError | None = None
+        self._waiting_at_gate = False
+        self._progress: dict[str, Any] = {}
+        self._stream = self._start()
+
+    @property
+    def active(self) -> bool:
+        active = self._stream.isActive
+        report(self._query.name, self._stream, self._progress)
+        return active
+
+    @property
+    def fault(self) -> HeadwaterError | None:
+        return self._fault or translate(self._stream.exception())
+
+    def stop(self) -> None:
+        while self._stream.isActive and not self._waiting_at_gate and self._stream.status["isTriggerActive"]:
+            time.sleep(_POLL_S)
+        if self._stream.isActive:
+            self._stream.stop()
+
+    def _start(self) -> StreamingQuery:
+        query, context = self._query, self._way.context
+        query.prepare()
+        context.spark.sparkContext.setLocalProperty("spark.scheduler.pool", query.name)
+        writer = (
+            query.source()
+            .writeStream.queryName(query.name)
+            .option("checkpointLocation", checkpoint_path(context.settings, query.name))
+            .foreachBatch(self._write)
+        )
+        trigger = {"availableNow": True} if self._way.once else {"processingTime": f"{query.every_s} seconds"}
+        return writer.trigger(**trigger).start()
+
+    def _write(self, batch: DataFrame, number: int) -> None:
+        if self._way.stopping.is_set():
+            self._waiting_at_gate = True
+            raise HeadwaterError("stopping: the batch was not begun")
+        began = time.monotonic()
+        try:
+            self._query.write(batch, number)
+        except Exception as fault:
+            self._fault = translate(fault) or HeadwaterError(type(fault).__name__)
+            _log.error("batch_failed", query=self._query.name, batch_id=number, exc_info=fault)
+            raise
+        self._way.went_well()
+        BATCH_SECONDS.labels(self._query.name).observe(time.monotonic() - began)
+
+
+class StartedLoop:
+    """A loop on its own thread, prepared there, so that one that has to wait keeps nobody waiting.
+
+    Step after step while there is work, else a look every `every_s`.
+    """
+
+    def __init__(self, loop: Loop, way: Way) -> None:
+        self._loop = loop
+        self._way = way
+        self.fault: HeadwaterError | None = None
+        self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
+        self._thread.start()
+
+    @property
+    def active(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.prepare()
+            self._steps()
+        except Exception as fault:  # every fault of a step is sorted into ours
+            self.fault = translate(fault) or HeadwaterError(type(fault).__name__)
+            _log.error("step_failed", query=self._loop.name, exc_info=fault)
+        finally:
+            self._loop.close()
+
+    def _steps(self) -> None:
+        while not self._way.stopping.is_set():
+            done = self._step()
+            self._way.went_well()
+            if not done and self._way.once:
+                return
+            if not done:
+                self._way.stopping.wait(self._loop.every_s)
+
+    def _step(self) -> int:
+        began = time.monotonic()
+        done = self._loop.step()
+        if done:
+            BATCH_SECONDS.labels(self._loop.name).observe(time.monotonic() - began)
+            LAST_BATCH.labels(self._loop.name).set(utc_now().timestamp())
+        return done

@@ -1,0 +1,172 @@
+"""public.webhook_deliveries of one connector: taken from the outbox, claimed, ended.
+
+A claim is a lease: `next_attempt_at` moves behind the time that a request may take, so a row whose sender was
+killed comes due again by itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg.rows import class_row
+
+from headwater.errors import SetupError
+from headwater.settings import Settings
+from sinks.outbox_reader import SESSION
+from sinks.postgres_session import Link, writer_conninfo
+
+ENABLE = """
+INSERT INTO webhook_connectors (connector, position)
+SELECT %s, coalesce(max(seq), 0) FROM lead_outbox ON CONFLICT DO NOTHING
+"""
+REWIND = "UPDATE webhook_connectors SET position = 0 WHERE connector = %s"
+# The writers of the outbox take turns, so no row appears below a number that has been seen.
+ENQUEUE = """
+WITH taken AS (
+  SELECT told.* FROM lead_outbox AS told
+  WHERE seq > (SELECT position FROM webhook_connectors WHERE connector = %(connector)s)
+  ORDER BY seq LIMIT %(limit)s),
+entered AS (
+  INSERT INTO webhook_deliveries (connector, tenant_id, lead_id, event_id, row_version,
+    source_topic, source_partition, source_offset)
+  SELECT %(connector)s, tenant_id, lead_id, event_id, row_version,
+    source_topic, source_partition, source_offset
+  FROM taken WHERE %(tenants)s::text[] IS NULL OR tenant_id = ANY(%(tenants)s)
+  ORDER BY seq ON CONFLICT DO NOTHING),
+moved AS (
+  UPDATE webhook_connectors SET position = greatest(position, (SELECT max(seq) FROM taken))
+  WHERE connector = %(connector)s AND EXISTS (SELECT FROM taken))
+SELECT count(*) FROM taken
+"""
+CLAIM = """
+WITH due AS (
+  SELECT id FROM webhook_deliveries
+  WHERE connector = %s AND status = 'pending' AND next_attempt_at <= now()
+  ORDER BY next_attempt_at, id LIMIT %s FOR UPDATE SKIP LOCKED),
+claimed AS (
+  UPDATE webhook_deliveries AS sent SET attempts = attempts + 1, next_attempt_at = now() + %s
+  FROM due WHERE sent.id = due.id RETURNING sent.*)
+SELECT claimed.id, claimed.event_id::text, claimed.attempts, claimed.pending_since, to_jsonb(kept) AS row
+FROM claimed LEFT JOIN leads AS kept
+  ON kept.id = claimed.lead_id AND kept.row_version >= claimed.row_version
+ORDER BY claimed.id
+"""
+# Whoever still holds the lease decides; that it was delivered is true whoever says so.
+DELIVERED = """
+UPDATE webhook_deliveries SET status = 'delivered', delivered_at = now(), last_status = %s, last_error = NULL
+WHERE id = %s AND status <> 'delivered'
+"""
+END = """
+UPDATE webhook_deliveries SET status = %s, dead_reason = %s, last_status = %s, last_error = %s
+WHERE id = %s AND attempts = %s AND status = 'pending'
+"""
+AGAIN = """
+UPDATE webhook_deliveries SET next_attempt_at = %s, last_status = %s, last_error = %s
+WHERE id = %s AND attempts = %s AND status = 'pending'
+"""
+UNLETTERED = """
+SELECT id, tenant_id, lead_id::text, event_id::text, row_version, dead_reason, last_status, last_error,
+  source_topic, source_partition, source_offset
+FROM webhook_deliveries
+WHERE connector = %s AND status = 'dead' AND lettered_at IS NULL ORDER BY id LIMIT %s
+"""
+LETTERED = "UPDATE webhook_deliveries SET lettered_at = now() WHERE id = ANY(%s)"
+PENDING = "SELECT count(*) FROM webhook_deliveries WHERE connector = %s AND status = 'pending'"
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A delivery to send now; `row` is None while leads does not hold its version."""
+
+    id: int
+    event_id: str
+    attempts: int
+    pending_since: datetime
+    row: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A delivery that has ended badly, and where its event came from (null: from before the outbox)."""
+
+    id: int
+    tenant_id: str
+    lead_id: str
+    event_id: str
+    row_version: int
+    dead_reason: str
+    last_status: int | None
+    last_error: str | None
+    source_topic: str | None
+    source_partition: int | None
+    source_offset: int | None
+
+
+class Deliveries:
+    """The deliveries of one connector."""
+
+    def __init__(self, settings: Settings, connector: str, query: str) -> None:
+        self._link = Link(writer_conninfo(settings.postgres, query, SESSION), "webhook_deliveries")
+        self._connector = connector
+
+    def enable(self, *, from_start: bool) -> None:
+        """Begin behind what was announced before, at the first time; `from_start`: with the first one."""
+        with self._link() as connection:
+            found = connection.execute("SELECT to_regclass('public.webhook_deliveries')").fetchone()
+            if found == (None,):
+                raise SetupError(
+                    "PostgreSQL lacks the table webhook_deliveries: run `python -m jobs migrate`"
+                )
+            connection.execute(ENABLE, (self._connector,))
+            if from_start:
+                connection.execute(REWIND, (self._connector,))
+
+    def enqueue(self, tenants: Sequence[str], limit: int) -> int:
+        """Take the next announcements; how many were looked at. An event is entered once."""
+        values = {"connector": self._connector, "limit": limit, "tenants": list(tenants) or None}
+        with self._link() as connection:
+            found = connection.execute(ENQUEUE, values).fetchone()
+        return int(found[0]) if found else 0
+
+    def claim(self, limit: int, lease: timedelta) -> list[Claimed]:
+        """Deliveries that are due, for nobody else until the lease ends."""
+        with self._link() as connection, connection.cursor(row_factory=class_row(Claimed)) as cursor:
+            return cursor.execute(CLAIM, (self._connector, limit, lease)).fetchall()
+
+    def delivered(self, claimed: Claimed, status: int) -> None:
+        """It was taken."""
+        with self._link() as connection:
+            connection.execute(DELIVERED, (status, claimed.id))
+
+    def again(self, claimed: Claimed, at: datetime, status: int | None, error: str | None) -> None:
+        """It was not; try again then."""
+        with self._link() as connection:
+            connection.execute(AGAIN, (at, status, error, claimed.id, claimed.attempts))
+
+    def end(
+        self, claimed: Claimed, end: str, reason: str | None, status: int | None, error: str | None
+    ) -> None:
+        """It is `dead` for this reason, or its lead is `gone`."""
+        with self._link() as connection:
+            connection.execute(END, (end, reason, status, error, claimed.id, claimed.attempts))
+
+    def unlettered(self, limit: int) -> list[Dead]:
+        """Dead ones without a dead letter, oldest first."""
+        with self._link() as connection, connection.cursor(row_factory=class_row(Dead)) as cursor:
+            return cursor.execute(UNLETTERED, (self._connector, limit)).fetchall()
+
+    def lettered(self, ids: Sequence[int]) -> None:
+        """Their dead letters are there."""
+        with self._link() as connection:
+            connection.execute(LETTERED, (list(ids),))
+
+    def pending(self) -> int:
+        """How many are not at their end."""
+        with self._link() as connection:
+            found = connection.execute(PENDING, (self._connector,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def close(self) -> None:
+        """Give back the connection."""
+        self._link.close()

@@ -1,0 +1,85 @@
+"""A connector by TLS: dialled at a checked address, its certificate verified by its name."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from headwater.clock import utc_now
+from local.receiver import Receiver
+from sinks.webhook.addresses import Allowed
+from sinks.webhook.payload import headers
+from sinks.webhook.transport import Answer, CheckedBackend, Sender, checked_url
+
+SECRET = "geheim-of-the-test"
+NAME = "hook.example.test"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for NAME that vouches for itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    made = (
+        x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
+        .not_valid_before(utc_now() - timedelta(hours=1))
+        .not_valid_after(utc_now() + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path = tmp_path / "both.pem"
+    path.write_bytes(key.private_bytes(*form) + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.fixture
+def receiver(certificate: Path) -> Iterator[Receiver]:
+    with Receiver(0, SECRET) as made:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        made.socket = context.wrap_socket(made.socket, server_side=True)
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def post(receiver: Receiver, certificate: Path, name: str, allowed: Allowed) -> Answer:
+    """To https://name, which resolves to this machine."""
+
+    async def here(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    async def send() -> Answer:
+        url = checked_url("crm", f"https://{name}:{receiver.server_address[1]}/hook")
+        context = ssl.create_default_context(cafile=str(certificate))
+        async with Sender(url, CheckedBackend(allowed, tls=True, resolve=here), context, 5) as sender:
+            return await sender.post(headers("crm", "e", SECRET, int(utc_now().timestamp()), b"{}"), b"{}")
+
+    return asyncio.run(send())
+
+
+@pytest.mark.parametrize(
+    ("name", "listed", "answer"),
+    [
+        (NAME, ["127.0.0.0/8"], Answer(200)),
+        ("other.example.test", ["127.0.0.0/8"], Answer(error="connection")),
+        ("127.0.0.1", ["127.0.0.0/8"], Answer(error="connection")),
+        (NAME, [], Answer(error="address_refused")),
+    ],
+)
+def test_the_certificate_must_be_the_names_and_the_address_allowed(
+    receiver: Receiver, certificate: Path, name: str, listed: list[str], answer: Answer
+) -> None:
+    assert post(receiver, certificate, name, Allowed.parse("crm", listed)) == answer
+    assert len(receiver.seen()) == (answer.status is not None)
