@@ -1,6 +1,7 @@
 """`python -m api`: serve settings.api until SIGTERM, then finish what is under way and flush to Kafka."""
 
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -21,6 +22,7 @@ BACKLOG = 2048
 def main() -> int:
     """Exit codes: 0 stopped, 1 could not serve, 2 the configuration is wrong."""
     configure_logging()
+    allow_many_connections()
     try:
         settings = load_settings()
         if settings.api.workers > 1:
@@ -29,6 +31,12 @@ def main() -> int:
     except SetupError as fault:
         logger("api").error("setup", reason=str(fault))
         return fault.exit_code
+
+
+def allow_many_connections() -> None:
+    """As many open files as the system allows: Kafka and Redis must not lack one for a crowd of clients."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _serve_one(settings: Settings) -> int:

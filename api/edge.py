@@ -19,7 +19,7 @@ from api.problems import Problem, respond, unavailable
 from headwater.clock import utc_now
 from headwater.log import logger
 
-MAX_IN_FLIGHT = 2048  # bodies of 64 KiB: 128 MiB at the most
+MAX_IN_FLIGHT = 2048  # before anybody is asked who it is; what bodies hold is bounded in api.room
 _TIMED = frozenset({"/ingest", "/ingest/batch"})
 _QUIET = frozenset({"/health", "/health/live", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

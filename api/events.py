@@ -8,7 +8,6 @@ keys inside payload, context and metadata are kept as they came; unknown top-lev
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +20,7 @@ from api.document import MAX_FAULTS, decode, step
 from api.problems import Fault
 from headwater import identity
 from headwater.clock import iso
-from headwater.text import WHITESPACE
+from headwater.text import WHITESPACE, nfc
 from schemas.contract import Contract, Field, contracts
 
 STREAM = "lead.ingest"
@@ -117,12 +116,12 @@ def read(raw: bytes, tenant_id: str, header_key: str | None, now: datetime) -> A
 
 def clean(text: str) -> str | None:
     """NFC, trimmed; None when nothing is left."""
-    return unicodedata.normalize("NFC", text).strip(WHITESPACE) or None
+    return nfc(text).strip(WHITESPACE) or None
 
 
 def clean_email(text: str) -> str | None:
     """As `clean`, in lower case."""
-    return clean(unicodedata.normalize("NFC", text).lower())
+    return clean(nfc(text).lower())
 
 
 def _serialise(event: dict[str, Any], tenant_id: str, made: Submission) -> bytes:

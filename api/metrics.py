@@ -1,6 +1,7 @@
 """The API's own Prometheus metrics. Labels are bounded whatever callers send."""
 
 import os
+import re
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,6 +16,7 @@ from prometheus_client import (
 MAX_SOURCES = 100
 OTHER = "other"
 UNKNOWN = "unknown"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,49}")  # no address of a person
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has no types there
 REGISTRY = CollectorRegistry()
 EVENTS = Counter(
@@ -46,19 +48,19 @@ QUEUE = Gauge(
 
 
 class Sources:
-    """Source labels: the first MAX_SOURCES distinct ones keep their names, the rest are `other`."""
+    """Source labels: the first MAX_SOURCES of accepted events keep their names, the rest are `other`."""
 
     def __init__(self, most: int = MAX_SOURCES) -> None:
         self._most = most
         self._known: set[str] = set()
 
-    def label(self, source: str | None) -> str:
-        """The label of a source as it was sent; None, empty and unprintable ones are `unknown`."""
+    def label(self, source: str | None, accepted: bool) -> str:
+        """The label of a source as it was sent; what does not look like a source's name is `unknown`."""
         name = source.strip() if source else ""
-        if not name or len(name) > 50 or not name.isprintable():
+        if not _NAME.fullmatch(name):
             return UNKNOWN
         if name not in self._known:
-            if len(self._known) >= self._most:
+            if not accepted or len(self._known) >= self._most:
                 return OTHER
             self._known.add(name)
         return name

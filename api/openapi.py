@@ -8,13 +8,20 @@ from api.problems import MEDIA_TYPE, TITLES
 from schemas.contract import json_schema
 
 _BODY_FIELDS = ("source", "payload", "context", "metadata")
-_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 503)
+_STATUSES = (400, 401, 403, 408, 413, 414, 415, 422, 429, 431, 501, 503)
+_FURTHER_HEADERS = {
+    401: ("WWW-Authenticate",),
+    403: ("WWW-Authenticate",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+_NOT_BLANK = r"\S"
 _CREDENTIALS: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}]
 _KEY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "maxLength": MAX_KEY},
+    "schema": {"type": "string", "maxLength": MAX_KEY, "pattern": "^[ -~]*$"},
     "description": "As the body's idempotency_key; when both are given they must be equal.",
 }
 SECURITY_SCHEMES = {
@@ -31,6 +38,7 @@ def event_schema() -> dict[str, Any]:
     return {
         "title": "LeadEvent",
         "type": "object",
+        "description": "Where payload.consent is false, nothing else counts: the answer is `discarded`.",
         "required": ["source", "payload"],
         "properties": {**given, "idempotency_key": key},
         "additionalProperties": False,
@@ -44,13 +52,21 @@ def _with_body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _refusal(status: int) -> dict[str, Any]:
     reference = {"$ref": "#/components/schemas/ProblemModel"}
-    return {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": reference}}}
+    names = ("X-Request-Id", *_FURTHER_HEADERS.get(status, ()))
+    headers = {name: {"required": True, "schema": {"type": "string"}} for name in names}
+    content = {MEDIA_TYPE: {"schema": reference}}
+    return {"description": TITLES[status], "headers": headers, "content": content}
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {status: _refusal(status) for status in _STATUSES}
 EVENT = _with_body("application/json", event_schema()) | {"parameters": [_KEY_HEADER]}
 BATCH = _with_body(
-    "application/x-ndjson", {"type": "string", "description": "One LeadEvent a line, at most 1,000 lines."}
+    "application/x-ndjson",
+    {
+        "type": "string",
+        "pattern": _NOT_BLANK,
+        "description": "One LeadEvent a line, at most 1,000 lines. The answer tells of each line.",
+    },
 )
 
 

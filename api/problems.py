@@ -9,17 +9,20 @@ from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
-    400: "The body cannot be read",
+    400: "The request cannot be read",
     401: "A valid credential is needed",
     403: "The credential does not allow this",
     404: "There is nothing here",
     405: "This method is not allowed here",
     408: "The body took too long to arrive",
     413: "The body is too large",
+    414: "The address is too long",
     415: "The body's type or encoding is not supported",
     422: "The content is not valid",
     429: "Too many requests",
+    431: "The request's head is too large",
     500: "Something broke",
+    501: "This way of sending is not supported",
     503: "Not available now",
 }
 

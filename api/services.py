@@ -9,6 +9,7 @@ from api.limits import RateLimit
 from api.metrics import REFUSED, Sources
 from api.problems import Problem
 from api.publisher import Publisher
+from api.room import Room
 from api.security import Gate, Principal
 from headwater.settings import Settings
 
@@ -23,6 +24,7 @@ class Services:
     publisher: Publisher
     dead_letters: DeadLetters
     sources: Sources
+    bodies: Room
 
     def start(self) -> None:
         self.publisher.start()
@@ -49,7 +51,13 @@ def make_services(settings: Settings) -> Services:
     """Everything from the settings. Raises SetupError when the credential files cannot be read."""
     publisher = Publisher(settings)
     return Services(
-        settings, Gate(settings.api), RateLimit(settings), publisher, DeadLetters(publisher), Sources()
+        settings,
+        Gate(settings.api),
+        RateLimit(settings),
+        publisher,
+        DeadLetters(publisher),
+        Sources(),
+        Room(),
     )
 
 

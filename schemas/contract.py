@@ -183,8 +183,11 @@ def _object_schema(fields: tuple[Field, ...]) -> dict[str, Any]:
 
 def _field_schema(field: Field) -> dict[str, Any]:
     if field.children:
-        return {**_object_schema(field.children), "description": field.description}
+        nullable = {} if field.required else {"type": ["object", "null"]}
+        return {**_object_schema(field.children), **nullable, "description": field.description}
     schema: dict[str, Any] = {"type": "string" if field.kind == "timestamp" else field.kind}
+    if field.required and field.kind == "string":
+        schema |= {"minLength": 1, "pattern": r"\S"}  # empty text is null
     if field.kind == "timestamp":
         schema["format"] = "date-time"
     if field.format:

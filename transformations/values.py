@@ -1,7 +1,6 @@
 """Values of a document → what the tables hold: plain Python, null in → null out."""
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -9,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from headwater.text import nfc
 
 _INSTANT = re.compile(
     r"\s*(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(?:Z|([+-])(\d{2}):([0-5]\d))\s*", re.ASCII
@@ -26,7 +27,7 @@ _UTM = re.compile(r"[?&]utm_(source|medium|campaign|content|term)=([^&#]*)")
 
 def clean_text(raw: str) -> str | None:
     """Trimmed of white space, in Unicode NFC; None when nothing is left."""
-    return (raw if raw.isascii() else unicodedata.normalize("NFC", raw)).strip() or None
+    return nfc(raw).strip() or None
 
 
 def instant(text: str) -> int | None:

@@ -22,6 +22,7 @@ from headwater.clock import utc_now
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 _LINES_AT_ONCE = 50  # judged before others get a turn on the loop
+_FAULTS_TOLD = 1000  # in the answer to a batch; beyond them each rejected line tells its first
 Verdict = Accepted | Discarded | Refused
 router = APIRouter(tags=["ingest"])
 
@@ -33,7 +34,13 @@ async def ingest(request: Request) -> Response:
     """Take one event."""
     room = services(request)
     caller = await room.admit(request, INGEST_WRITE)
-    raw = await read_body(request, JSON, room.settings.api.max_body_bytes)
+    limit = room.settings.api.max_body_bytes
+    with room.bodies.taken(caller.credential, limit):
+        raw = await read_body(request, JSON, limit)
+        return await _take(room, caller, request, raw)
+
+
+async def _take(room: Services, caller: Principal, request: Request, raw: bytes) -> Response:
     verdict = read(raw, caller.tenant_id, _header_key(request), utc_now())
     if isinstance(verdict, Refused):
         _note_refused(room, caller, raw, verdict)
@@ -59,7 +66,13 @@ async def ingest_batch(request: Request) -> Response:
     """Take one event a line. A key comes from the line itself; the header names only single events."""
     room = services(request)
     caller = await room.admit(request, INGEST_WRITE)
-    raw = await read_body(request, NDJSON, room.settings.api.max_batch_bytes)
+    limit = room.settings.api.max_batch_bytes
+    with room.bodies.taken(caller.credential, limit):
+        raw = await read_body(request, NDJSON, limit)
+        return await _take_batch(room, caller, raw)
+
+
+async def _take_batch(room: Services, caller: Principal, raw: bytes) -> Response:
     lines = _lines(raw, room.settings.api.max_batch_lines)
     verdicts: list[Verdict] = []
     for count, (_, line) in enumerate(lines):
@@ -67,11 +80,12 @@ async def ingest_batch(request: Request) -> Response:
             await asyncio.sleep(0)
         verdicts.append(_judge_line(line, caller.tenant_id, room.settings.api.max_body_bytes))
     await _publish(room, [verdict for verdict in verdicts if isinstance(verdict, Accepted)])
-    results = []
+    results, left = [], _FAULTS_TOLD
     for (number, line), verdict in zip(lines, verdicts, strict=True):
         if isinstance(verdict, Refused):
             _note_refused(room, caller, line, verdict)
-        results.append(_line_result(number, verdict))
+        results.append(_line_result(number, verdict, max(1, left)))
+        left -= len(results[-1].get("errors", ()))
     DISCARDED.inc(sum(isinstance(verdict, Discarded) for verdict in verdicts))
     counts = {
         status: sum(result["status"] == status for result in results)
@@ -88,7 +102,7 @@ async def _publish(room: Services, events: list[Accepted]) -> None:
         UNAVAILABLE.inc()
         raise unavailable("kafka_unavailable", RETRY_AFTER_S) from None
     for event in events:
-        EVENTS.labels(room.sources.label(event.source), "valid").inc()
+        EVENTS.labels(room.sources.label(event.source, accepted=True), "valid").inc()
 
 
 def _judge_line(line: bytes, tenant_id: str, limit: int) -> Verdict:
@@ -98,25 +112,31 @@ def _judge_line(line: bytes, tenant_id: str, limit: int) -> Verdict:
 
 
 def _lines(raw: bytes, most: int) -> list[tuple[int, bytes]]:
-    """Numbered lines that are not blank. Raises Problem 400 for none, 413 for too many."""
+    """Numbered lines that are not blank. Raises Problem 400 for none, 413 for too many, blank or not."""
+    if raw.count(b"\n") > 2 * most:
+        raise _too_many(most)
     lines = [(n, line) for n, line in enumerate(raw.split(b"\n"), start=1) if line.strip()]
     if not lines:
         raise Problem(400, "empty", (Fault("", "empty", "is empty"),))
     if len(lines) > most:
-        raise Problem(413, "too_many_lines", (Fault("", "too_large", f"has more than {most} lines"),))
+        raise _too_many(most)
     return lines
 
 
-def _line_result(number: int, verdict: Verdict) -> dict[str, Any]:
+def _too_many(most: int) -> Problem:
+    return Problem(413, "too_many_lines", (Fault("", "too_large", f"has more than {most} lines"),))
+
+
+def _line_result(number: int, verdict: Verdict, most: int) -> dict[str, Any]:
     if isinstance(verdict, Refused):
-        errors = [fault.as_dict() for fault in verdict.faults]
+        errors = [fault.as_dict() for fault in verdict.faults[:most]]
         return {"line": number, "status": "rejected", "code": verdict.code, "errors": errors}
     status = "accepted" if isinstance(verdict, Accepted) else "discarded"
     return {"line": number, "status": status, "event_id": verdict.event_id}
 
 
 def _note_refused(room: Services, caller: Principal, raw: bytes, refused: Refused) -> None:
-    EVENTS.labels(room.sources.label(refused.source), "invalid").inc()
+    EVENTS.labels(room.sources.label(refused.source, accepted=False), "invalid").inc()
     room.dead_letters.offer(raw, caller.tenant_id, refused)
 
 

@@ -325,5 +325,12 @@ def test_a_text_that_denies_consent_is_recognised_unparsed(raw: bytes) -> None:
 
 def test_source_labels_are_bounded() -> None:
     sources = Sources(most=2)
-    labels = [sources.label(name) for name in ("a", " b ", "c", "a", None, "", "x" * 51, "\0")]
-    assert labels == ["a", "b", "other", "a", "unknown", "unknown", "unknown", "unknown"]
+    given = ("a", " b ", "c", "a", None, "", "x" * 51, "\0", "ann@example.com")
+    labels = [sources.label(name, accepted=True) for name in given]
+    assert labels == ["a", "b", "other", "a", *["unknown"] * 5]
+
+
+def test_a_refused_event_names_no_new_source() -> None:
+    sources = Sources()
+    assert sources.label("Ann Smith", accepted=False) == "other"
+    assert sources.label("web", accepted=True) == sources.label("web", accepted=False) == "web"

@@ -1,0 +1,250 @@
+"""Does the API's memory stay flat under load? `python -m tests.perf.api_load [--minutes M] [--rate R]`
+
+Starts a Kafka of its own and an API, sends mixed requests at a constant rate, each when it is due whether
+earlier ones are answered or not, and samples the API's resident memory. A latency counts from when the
+request was due. Prints one JSON document; exits 1 when memory grows after the warm-up, or when an answer
+was not the one that was due to its kind of request.
+"""
+
+import argparse
+import asyncio
+import gzip
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from headwater.settings import load_settings
+from schemas.topics import create_topics
+from tests.integration.api_server import ApiServer, running_api
+from tests.integration.broker import Broker
+
+WARM_UP = 0.2  # share of the time whose memory does not count
+MAX_SLOPE_MIB_PER_MIN = 0.5  # what the regression of a noisy machine may show
+SAMPLE_S = 1.0
+CONNECTIONS = 64
+FREELY = {"HEADWATER_API__RATE_PER_SECOND": "100000", "HEADWATER_API__RATE_BURST": "200000"}
+_MIB = 1 << 20
+_NDJSON = "application/x-ndjson"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, the answer that it must get, and what it is called in the report."""
+
+    kind: str
+    status: int
+    path: str
+    body: bytes
+    headers: dict[str, str]
+
+
+@dataclass
+class Measured:
+    """What the senders and the sampler found."""
+
+    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    answers: Counter[str] = field(default_factory=Counter)
+    memory: list[tuple[float, float]] = field(default_factory=list)  # seconds since the start, MiB
+
+
+def event(number: int, size: int = 300) -> dict[str, Any]:
+    """A valid event; each has a key of its own."""
+    message = f"Please call me about plan {number}. ".ljust(size, "x")
+    payload = {
+        "email": f"lead.{number}@example.com",
+        "first_name": "Zoë",
+        "message": message,
+        "consent": True,
+    }
+    return {"source": "load", "idempotency_key": f"load-{number}", "payload": payload}
+
+
+def dump(document: object) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def lines(number: int) -> bytes:
+    """Fifty lines, one of them broken."""
+    return b"\n".join([*(dump(event(number * 100 + line)) for line in range(49)), b"{"])
+
+
+def refused(number: int) -> dict[str, Any]:
+    """An event with three faults and a key that no other has."""
+    return event(number) | {"source": None, f"unknown-{number}": 1, "context": []}
+
+
+# Kind → share, status, path, body, headers.
+Maker = Callable[[int], bytes]
+MIX: dict[str, tuple[int, int, str, Maker, dict[str, str]]] = {
+    "valid": (68, 202, "/ingest", lambda n: dump(event(n)), {}),
+    "no_consent": (4, 202, "/ingest", lambda n: dump(event(n) | {"payload": {"consent": False}}), {}),
+    "packed": (4, 202, "/ingest", lambda n: gzip.compress(dump(event(n)), 1), {"Content-Encoding": "gzip"}),
+    "large": (4, 202, "/ingest", lambda n: dump(event(n, 60_000)), {}),
+    "batch": (2, 202, "/ingest/batch", lines, {"Content-Type": _NDJSON}),
+    "invalid": (7, 422, "/ingest", lambda n: dump(refused(n)), {}),
+    "malformed": (4, 400, "/ingest", lambda n: dump(event(n))[:-1], {}),
+    "too_large": (2, 413, "/ingest", lambda n: dump(event(n, 70_000)), {}),
+    "bomb": (1, 413, "/ingest", lambda n: gzip.compress(b"\0" * 2_000_000, 1), {"Content-Encoding": "gzip"}),
+    "stranger": (3, 401, "/ingest", lambda n: dump(event(n)), {"X-API-Key": "hw_nobody_0123456789abcdef"}),
+    "nowhere": (1, 404, "/nowhere", lambda n: b"", {}),
+}
+
+
+def requests(key: str, seed: int) -> Iterator[Request]:
+    """Endless; the same seed gives the same ones."""
+    rng = random.Random(seed)  # noqa: S311 - sample data, not secrets
+    shares = [share for share, *_ in MIX.values()]
+    common = {"X-API-Key": key, "Content-Type": "application/json"}
+    number = 0
+    while True:
+        number += 1
+        kind = rng.choices(list(MIX), shares)[0]
+        _, status, path, body, headers = MIX[kind]
+        yield Request(kind, status, path, body(number), common | headers)
+
+
+async def load(server: ApiServer, seconds: float, rate: float, seed: int) -> Measured:
+    """Send for that long, and wait for the last answers."""
+    measured = Measured()
+    waiting: asyncio.Queue[tuple[float, Request] | None] = asyncio.Queue()
+    source = requests(server.key, seed)
+    async with asyncio.TaskGroup() as lines_out:
+        for _ in range(CONNECTIONS):
+            lines_out.create_task(send_all(server.port, waiting, measured))
+        sampler = asyncio.create_task(sample(server, measured))
+        began = time.perf_counter()
+        for number in range(round(seconds * rate)):
+            due, request = began + number / rate, next(source)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            waiting.put_nowait((due, request))
+        for _ in range(CONNECTIONS):
+            waiting.put_nowait(None)
+    sampler.cancel()
+    return measured
+
+
+async def send_all(
+    port: int, waiting: asyncio.Queue[tuple[float, Request] | None], measured: Measured
+) -> None:
+    """One connection, made again when the API closes it: the next request that waits, its answer, and on."""
+    line = None
+    while (next_one := await waiting.get()) is not None:
+        due, request = next_one
+        found, keeps = "", False
+        while not found:
+            reused = line is not None
+            line = line or await asyncio.open_connection("127.0.0.1", port)
+            try:
+                found, keeps = await exchange(*line, request)
+            except (OSError, asyncio.IncompleteReadError) as fault:
+                found = "" if reused else type(fault).__name__  # closed while idle: once more, on a new one
+                keeps = False
+            if not keeps:
+                line[1].close()
+                line = None
+        measured.latencies_ms[request.kind].append((time.perf_counter() - due) * 1000)
+        measured.answers[f"{request.kind} {'as due' if found == str(request.status) else found}"] += 1
+
+
+async def exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request
+) -> tuple[str, bool]:
+    """The answer's status, and whether the connection stays."""
+    fields = {"Host": "load", "Content-Length": str(len(request.body))} | request.headers
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    writer.write(f"POST {request.path} HTTP/1.1\r\n{head}\r\n".encode() + request.body)
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    await reader.readexactly(int(answer.partition("\r\ncontent-length: ")[2].partition("\r\n")[0]))
+    return answer.split()[1], "connection: close" not in answer
+
+
+async def sample(server: ApiServer, measured: Measured) -> None:
+    """The API's resident memory, every second."""
+    assert server.process is not None
+    process, began = psutil.Process(server.process.pid), time.monotonic()
+    while True:
+        measured.memory.append((time.monotonic() - began, process.memory_info().rss / _MIB))
+        await asyncio.sleep(SAMPLE_S)
+
+
+def report(measured: Measured, rate: float) -> dict[str, Any]:
+    """The figures, and whether they are good."""
+    memory = measured.memory
+    warm = [(at, mib) for at, mib in memory if at >= memory[-1][0] * WARM_UP]
+    slope = statistics.linear_regression(*zip(*warm, strict=True)).slope * 60
+    wrong = {kind: count for kind, count in measured.answers.items() if not kind.endswith("as due")}
+    every = [ms for found in measured.latencies_ms.values() for ms in found]
+    return {
+        "rate_per_s": rate,
+        "requests": len(every),
+        "unexpected": wrong,
+        "latency_ms": {"all": quantiles(every)}
+        | {kind: quantiles(found) for kind, found in sorted(measured.latencies_ms.items())},
+        "memory_mib": {
+            "start": round(memory[0][1], 1),
+            "warm": round(warm[0][1], 1),
+            "end": round(memory[-1][1], 1),
+            "max": round(max(mib for _, mib in memory), 1),
+            "slope_per_min": round(slope, 3),
+        },
+        "verdict": "flat" if slope <= MAX_SLOPE_MIB_PER_MIN and not wrong else "not good",
+    }
+
+
+def quantiles(found: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(found, n=100) if len(found) > 1 else [*found] * 99
+    return {
+        "p50": round(cuts[49], 1),
+        "p95": round(cuts[94], 1),
+        "p99": round(cuts[98], 1),
+        "max": round(max(found), 1),
+    }
+
+
+@contextmanager
+def kafka(folder: Path) -> Iterator[str]:
+    """The address of a broker of this run's own, with the topics."""
+    broker = Broker(folder)
+    broker.format()
+    broker.start()
+    try:
+        settings = load_settings()
+        own = settings.kafka.model_copy(update={"bootstrap": broker.bootstrap})
+        create_topics(settings.model_copy(update={"kafka": own}))
+        yield broker.bootstrap
+    finally:
+        broker.stop()
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--minutes", type=float, default=10.0)
+    options.add_argument("--rate", type=float, default=300.0, help="requests a second")
+    options.add_argument("--seed", type=int, default=1)
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="headwater-api-load-") as name:
+        folder = Path(name)
+        with (
+            kafka(folder) as bootstrap,
+            running_api(folder, HEADWATER_KAFKA__BOOTSTRAP=bootstrap, **FREELY) as server,
+        ):
+            measured = asyncio.run(load(server, asked.minutes * 60, asked.rate, asked.seed))
+    found = report(measured, asked.rate)
+    print(json.dumps(found, indent=2))
+    return 0 if found["verdict"] == "flat" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
