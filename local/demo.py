@@ -38,7 +38,8 @@ from local.traffic import Kind, Way, traffic
 from schemas.contract import contracts
 
 TOPIC = contracts()["lead.ingest"].topic
-REFUSALS, NORMALIZED, LETTERS = "lead.refused", "lead.normalized", "lead.dlq"
+REFUSALS, LETTERS = "lead.refused", "lead.dlq"
+EVENTS_OUT = ("lead.normalized", "lead.captured")
 BACKLOG = 1000
 KAFKA_RATE = 60.0
 SEED = 20
@@ -175,12 +176,15 @@ class Demo:
         def produced() -> bool:
             found = self._produced()
             dead = found[REFUSALS] + self._kafka.sent[Kind.BROKEN]
-            return found[NORMALIZED] >= wanted and found[LETTERS] >= dead
+            return found[LETTERS] >= dead and all(found[topic] >= wanted for topic in EVENTS_OUT)
 
         self._until(
             produced, _ARRIVES_WITHIN_S, lambda: f"  outgoing topics: {self._produced()}", every_s=1.0
         )
-        self.tell(f"all {wanted:,} leads are in both sinks and in {NORMALIZED}, dead letters in {LETTERS}")
+        self.tell(
+            f"all {wanted:,} leads are in both sinks and on {' and '.join(EVENTS_OUT)}, "
+            f"dead letters on {LETTERS}"
+        )
 
     def _arrived(self, what: str, limit_s: float) -> None:
         wanted = self._tenants()
@@ -202,7 +206,7 @@ class Demo:
         return jobs
 
     def _ends(self) -> dict[str, int]:
-        return {topic: end_offset(self.settings, topic) for topic in (REFUSALS, NORMALIZED, LETTERS)}
+        return {topic: end_offset(self.settings, topic) for topic in (REFUSALS, *EVENTS_OUT, LETTERS)}
 
     def _produced(self) -> dict[str, int]:
         """Records by topic since the demo began."""

@@ -144,7 +144,7 @@ Where to look (first: eval "$(.venv/bin/python -m local env)")
                  psql "$HEADWATER_POSTGRES_DSN" -c "SELECT source, count(*), count(phone) FROM leads
                    WHERE starts_with(idempotency_key, '{run}') GROUP BY source"
   Elasticsearch  curl -s '{es}/leads/_search?q=message:Angebot&size=3&pretty'
-  Kafka          {kafka}, topics lead.ingest, lead.refused, lead.normalized, lead.dlq
+  Kafka          {kafka}, topics lead.ingest, lead.refused, lead.normalized, lead.captured, lead.dlq
   Delta tables   {lake}/bronze/leads
                  {lake}/silver/leads
                  {lake}/ops/ledger

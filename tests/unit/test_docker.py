@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from headwater.settings import load_settings
+from headwater.settings import Settings
 from jobs.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,4 +152,4 @@ def test_the_manifest_leaves_the_master_to_the_operator(monkeypatch: pytest.Monk
     (container,) = MANIFEST["spec"]["driverSpec"]["podTemplateSpec"]["spec"]["containers"]
     for variable in container["env"]:
         monkeypatch.setenv(variable["name"], variable["value"])
-    assert load_settings("staging").spark.master == ""
+    assert Settings.model_validate({"env": "staging"}).spark.master == ""
