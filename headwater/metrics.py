@@ -6,6 +6,11 @@ EVENTS = Counter(
     "consumer_events_processed_total", "Events by their outcome.", ["query", "stream", "outcome"]
 )
 DEAD = Counter("dlq_events_total", "Dead letters by their first reason.", ["stream", "stage", "reason"])
+WARNED = Counter(
+    "headwater_warnings_total",
+    "Values that were stored null because nobody could read them.",
+    ["stream", "column"],
+)
 LAG = Gauge("headwater_consumer_lag", "Records behind the source's end.", ["query", "topic", "partition"])
 BATCH_SECONDS = Histogram(
     "headwater_batch_seconds",

@@ -19,7 +19,8 @@ from jobs.queries import Context
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one stream and tenant with one outcome and, for dead ones, one stage and first reason."""
+    """Rows of one stream and tenant with one outcome and, for dead ones, one stage and first reason; `warned`
+    names the columns that were stored null though something was said."""
 
     stream: str
     tenant_id: str | None
@@ -28,6 +29,7 @@ class Group:
     accounted: bool
     written: bool
     reason: str | None
+    warned: tuple[str, ...] | None
     rows: int
 
 
@@ -71,11 +73,20 @@ class Balance:
                 found[group.stage or "unknown", group.reason or "unknown"] += group.rows
         return found
 
+    def warnings(self, stream: str) -> Counter[str]:
+        """A stream's silver rows by the columns that were stored null though something was said."""
+        found: Counter[str] = Counter()
+        for group in self.groups:
+            if group.stream == stream and group.outcome == "silver" and not group.accounted:
+                found.update(dict.fromkeys(group.warned or (), group.rows))
+        return found
+
 
 def count_groups(rows: DataFrame) -> tuple[Group, ...]:
     """Consume the batch whole, once."""
     reason = F.try_element_at("reasons", F.lit(1))["code"].alias("reason")
-    groups = rows.groupBy("stream", "tenant_id", "outcome", "stage", "accounted", "written", reason)
+    names = ("stream", "tenant_id", "outcome", "stage", "accounted", "written")
+    groups = rows.groupBy(*names, reason, "warned")
     return tuple(Group(*row) for row in groups.count().collect())
 
 

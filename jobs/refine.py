@@ -13,7 +13,7 @@ from headwater.errors import HeadwaterError
 from headwater.execution import batch_numbers, busy, query_id
 from headwater.failpoints import fail_at, fail_during
 from headwater.ledger import Entry, write_ledger
-from headwater.metrics import DEAD, EVENTS
+from headwater.metrics import DEAD, EVENTS, WARNED
 from headwater.offsets import last_offsets, observe_places, observed_ranges
 from headwater.tables import append_once, append_rows, ensure_table, table_path
 from headwater.version import CODE_VERSION
@@ -147,3 +147,5 @@ class Refine:
         for contract in self.contracts:
             for (stage, reason), count in balance.reasons(contract.stream).items():
                 DEAD.labels(contract.stream, stage, reason).inc(count)
+            for column, count in balance.warnings(contract.stream).items():
+                WARNED.labels(contract.stream, column).inc(count)

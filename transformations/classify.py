@@ -34,8 +34,9 @@ def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[
     """Records of these contracts' topics → outcome rows.
 
     Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `stage`, `reasons`, `fingerprint`,
-    `payload` and `headers` (of dead rows), `row_version`, `event_time`, `extras`, a struct per stream, named
-    like its silver table, with the columns before the lineage (null in rows of another stream or outcome),
+    `payload` and `headers` (of dead rows), `row_version`, `event_time`, `warned`
+    (what was stored null though something was said), `extras`, a struct per stream, named like its silver
+    table, with the columns before the lineage (null in rows of another stream or outcome),
     and what bronze said of the record's place and time; `refined_at` goes through where it is given.
     """
 
@@ -68,7 +69,7 @@ def outcome_columns(contracts: Sequence[Contract], stamps: Sequence[str]) -> str
         "outcome STRING, stream STRING, tenant_id STRING, dedupe_hash STRING",
         "stage STRING, reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>",
         f"fingerprint STRING, payload BINARY, headers {_HEADERS}",
-        "row_version BIGINT, event_time TIMESTAMP, extras STRING",
+        "row_version BIGINT, event_time TIMESTAMP, warned ARRAY<STRING>, extras STRING",
         *rows,
         "topic STRING, partition INT, offset BIGINT, ingested_at TIMESTAMP",
         *[f"{name} TIMESTAMP" for name in stamps],
@@ -125,6 +126,7 @@ class Classifier:
             "dedupe_hash": sound.identities,
             "row_version": row_version(np.array(sound.times, np.int64), batch.column("offset").to_numpy()),
             "event_time": sound.times,
+            "warned": sound.columns["warned"],
             "extras": sound.columns["extras"],
             table: pa.StructArray.from_arrays(own, fields=list(kind)),
         }

@@ -2,7 +2,7 @@
 
 `id` is made from tenant and idempotency key, so that silver, PostgreSQL and Elasticsearch agree on it;
 `event_id` is the producer's, or the same when there was none. A phone number or address that is not one is
-stored null, the original kept in `extras` under its pointer.
+stored null with a warning, the original kept in `extras` under its pointer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,8 @@ _READ = {"phone": ("/payload/phone", e164), "ip_address": ("/context/ip_address"
 
 
 def normalise_leads(geo_database: str | None) -> Normalise:
-    """A function (values, unknown fields, tenants) → silver.leads' columns before its lineage, and `extras`.
+    """A function (values, unknown fields, tenants) → silver.leads' columns before its lineage, `warned`
+    and `extras`.
 
     Null rule: what was not said stays null.
     """
@@ -57,7 +58,12 @@ def normalise_leads(geo_database: str | None) -> Normalise:
         addresses = made["ip_address"] if geo_database else [None] * len(tenants)
         made["geo_country"], made["geo_city"] = each_part(partial(place_of, geo_database), addresses, 2)
         made["device"], made["browser"], made["os"] = each_part(agent_of, values["/context/user_agent"], 3)
-        return {**made, **_campaign(values), "extras": _extras(values, made, unknown)}
+        unread = {
+            column: [row for row, text in enumerate(made[column]) if not text and values[pointer][row]]
+            for column, (pointer, _) in _READ.items()
+        }
+        extras = _extras(values, unread, unknown)
+        return {**made, **_campaign(values), "warned": _warned(unread, len(tenants)), "extras": extras}
 
     return normalise
 
@@ -75,11 +81,22 @@ def _tags(page: str) -> Mapping[str, str]:
     return campaign(page) if "utm_" in page else {}
 
 
-def _extras(values: Columns, made: Columns, unknown: Sequence[dict[str, Any] | None]) -> list[str | None]:
+def _extras(
+    values: Columns, unread: Mapping[str, Sequence[int]], unknown: Sequence[dict[str, Any] | None]
+) -> list[str | None]:
     """Unknown fields, and what was said but could not be read."""
     every = list(unknown)
-    for column, (pointer, _) in _READ.items():
-        said, read = values[pointer], made[column]
-        for row in [row for row, text in enumerate(read) if not text and said[row]]:
-            every[row] = {**(every[row] or {}), pointer: said[row]}
+    for column, rows in unread.items():
+        pointer, _ = _READ[column]
+        for row in rows:
+            every[row] = {**(every[row] or {}), pointer: values[pointer][row]}
     return [to_json(found) if found else None for found in every]
+
+
+def _warned(unread: Mapping[str, Sequence[int]], count: int) -> list[list[str] | None]:
+    """The columns that each row lost, None without any."""
+    warned: list[list[str] | None] = [None] * count
+    for column, rows in unread.items():
+        for row in rows:
+            warned[row] = [*(warned[row] or []), column]
+    return warned

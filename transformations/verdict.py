@@ -13,7 +13,7 @@ from transformations.quick import Columns, quick_reader
 from transformations.validate import Event, Reason, reader
 
 # (values by JSON Pointer, each row's unknown fields by JSON Pointer or None, tenants), one of each row
-# → columns of the silver table, and `extras`
+# → columns of the silver table, `warned` (the columns that could not be read, None without any), and `extras`
 Normalise = Callable[[Columns, Sequence[dict[str, Any] | None], Sequence[str]], Columns]
 
 

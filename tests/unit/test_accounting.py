@@ -21,7 +21,9 @@ Outcomes = dict[str, int]
 
 
 def group(tenant: str | None, outcome: str, rows: int, **more: Any) -> Group:
-    made = Group(LEADS, tenant, outcome, None, accounted=False, written=False, reason=None, rows=rows)
+    made = Group(
+        LEADS, tenant, outcome, None, accounted=False, written=False, reason=None, warned=None, rows=rows
+    )
     return replace(made, **more)
 
 
@@ -168,6 +170,16 @@ def test_what_the_api_refused_neither_opens_the_breaker_nor_holds_it_closed(
         return
     with pytest.raises(QualityError, match=r"1000 of 1900 records .* 1000 of them with missing_required"):
         check_breaker(context(settings), "q", 7, found)
+
+
+def test_warnings_are_counted_by_column_for_what_this_batch_accounts_for() -> None:
+    groups = [
+        group("a", "silver", 3, warned=["phone"]),
+        group("b", "silver", 2, warned=["phone", "ip_address"]),
+        group("b", "silver", 7, warned=["phone"], accounted=True),
+        group("b", "silver", 9),
+    ]
+    assert balance(groups, 14).warnings(LEADS) == {"phone": 5, "ip_address": 2}
 
 
 def test_an_accepted_batch_passes_the_breaker_and_no_other_does(settings: Settings) -> None:

@@ -34,7 +34,11 @@ def every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def as_said(values: Columns, unknown: Sequence[dict[str, Any] | None], tenants: Sequence[str]) -> Columns:
     rows = [repr(dict(zip(values, row, strict=True))) for row in zip(*values.values(), strict=True)]
-    return {"said": rows, "extras": [to_json(found) if found else None for found in unknown]}
+    return {
+        "said": rows,
+        "warned": [None] * len(tenants),
+        "extras": [to_json(found) if found else None for found in unknown],
+    }
 
 
 def classifier(*contracts: Contract) -> Classifier:

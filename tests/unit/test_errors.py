@@ -45,6 +45,7 @@ def test_every_fault_is_drawn_in_the_tree_at_the_top_of_its_file() -> None:
         ("[KAFKA_DATA_LOSS.X] gone", DataLossError),
         ("org.apache.kafka.clients.consumer.OffsetOutOfRangeException: x", DataLossError),
         ("[STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY] x", SetupError),
+        ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x", SetupError),
         ("[DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE] x", SetupError),
         ("com.fasterxml.jackson.core.io.JsonEOFException: Unexpected end-of-input", SetupError),
         ("[STREAM_FAILED] Unexpected end-of-input in field name", SetupError),
