@@ -16,8 +16,8 @@ _LOST = re.compile(
     r"OffsetOutOfRange|KAFKA_DATA_LOSS|Some data may have been lost|PARTITIONS_DELETED|failOnDataLoss"
 )
 _CHECKPOINT = re.compile(
-    r"STATE_STORE_[A-Z_]+|CANNOT_LOAD_STATE_STORE|DIFFERENT_DELTA_TABLE_READ|DELTA_VERSIONS_NOT_CONTIGUOUS|Malformed(Log|Json)"
-    r"|empty offset log|MALFORMED_LOG_FILE|Failed to read log file|Incomplete log file"
+    r"STATE_STORE_[A-Z_]+|CANNOT_LOAD_STATE_STORE|DIFFERENT_DELTA_TABLE_READ|DELTA_VERSIONS_NOT_CONTIGUOUS"
+    r"|Malformed(Log|Json)|empty offset log|MALFORMED_LOG_FILE|Failed to read log file|Incomplete log file"
     # Files of a checkpoint that were cut: nothing else of ours is JSON that the JVM reads.
     r"|JsonEOFException|JsonParseException|Unexpected end-of-input"
 )
