@@ -87,8 +87,8 @@ class Refine:
         try:
             balance = self._balance(rows, this)
             check_balance(self.name, balance)
-            for what in check_breaker(self.context, self.name, batch_id, balance):
-                record_decision(self.context, self.name, what, (this, batch_id))
+            if accepted := check_breaker(self.context, self.name, batch_id, balance):
+                record_decision(self.context, self.name, "; ".join(accepted), (this, batch_id))
             fail_at(self.name, "before_write")
             self._append(rows, balance, this, batch_id)
             fail_at(self.name, "after_write")

@@ -22,6 +22,7 @@ from schemas.tables import LEADS
 from sinks import postgres as sink_module
 from sinks.postgres import LEAD_COLUMNS, PostgresSink
 from sinks.postgres_copy import CopyTarget, stage
+from tests.integration.broker import eventually
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 NASTY = [
@@ -290,6 +291,52 @@ def test_a_lock_that_is_not_given_is_an_outage(
         blocker.execute("LOCK TABLE leads IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(TransientError, match="55P03"):
             PostgresSink(settings_for(database)).write(frame(spark, lead("k")))
+
+
+def test_a_deadlock_is_an_outage_and_the_next_write_heals_it(
+    sink: PostgresSink, database: str, spark: SparkSession
+) -> None:
+    sink.write(frame(spark, lead("a"), lead("b")))
+    change = "UPDATE leads SET source = 'theirs' WHERE idempotency_key = %s"
+    server = dsn("postgres", "postgres-superuser", database)
+    with psycopg.connect(server) as other, ThreadPoolExecutor(1) as pool:
+        other.execute(
+            "SET deadlock_timeout = '60s'"
+        )  # the sink finds it first, and is the one that gives way
+        other.execute(change, ("b",))
+        writing = pool.submit(sink.write, frame(spark, lead("a", 2), lead("b", 2)))
+        eventually(lambda: sessions(database, "wait_event_type = 'Lock'"), "the sink has a and waits for b")
+        other.execute(change, ("a",))
+        with pytest.raises(TransientError, match="40P01"):
+            writing.result(60)
+        other.rollback()
+    assert outcome(sink, frame(spark, lead("a", 2), lead("b", 2))) == (0, 2, 0)
+
+
+def test_a_server_that_goes_in_mid_copy_is_an_outage_and_the_next_write_heals_it(
+    sink: PostgresSink, database: str, spark: SparkSession
+) -> None:
+    rows = spark.range(40_000).selectExpr("concat('k', id) AS idempotency_key", "uuid() AS id")
+    one = frame(spark, lead("k")).drop("idempotency_key", "id")
+    batch = rows.crossJoin(one).select(*frame(spark, lead("k")).columns).persist()
+    batch.count()
+    copies = "query LIKE 'COPY%' AND state = 'active'"
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(sink.write, batch)
+        eventually(lambda: sessions(database, copies, "pg_terminate_backend(pid)"), "a COPY was ended")
+        with pytest.raises(TransientError, match=r"57P01|08006"):
+            writing.result(60)
+    assert stored(database) == []
+    assert outcome(sink, batch) == (40_000, 0, 0)
+    batch.unpersist()
+
+
+def sessions(database: str, where: str, what: str = "pid") -> list[tuple[Any, ...]]:
+    """Of the writer's sessions those that are in a state."""
+    ours = "datname = current_database() AND usename = 'headwater_writer'"
+    query = f"SELECT {what} FROM pg_stat_activity WHERE {ours} AND {where}"  # noqa: S608 - the test's own words
+    with psycopg.connect(dsn("postgres", "postgres-superuser", database)) as connection:
+        return connection.execute(query.encode()).fetchall()
 
 
 def test_a_wrong_password_is_a_setup_fault(database: str) -> None:
