@@ -1,49 +1,31 @@
 """How long does refine judge a record? `python -m tests.perf.judge [--rows N] [--broken SHARE] [--ascii]`
 
-Sample leads → Arrow batches as Spark hands them to a Python worker → outcome rows, without Spark, in this
-process. Prints nanoseconds of CPU a record, by step, the least and the median of all rounds, as a JSON line.
+Sample leads → Arrow batches as Spark hands them to a Python worker → outcome rows, in this process, without
+Spark. Prints the nanoseconds of CPU that a record costs, of all and of steps within it, as JSON lines: the
+least of all rounds, which other work on the machine disturbs least, and their median.
 """
 
 import argparse
-import gc
 import json
 import re
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from time import process_time_ns
 from typing import Any
-from unittest.mock import patch
 
 import pyarrow as pa
 
+from headwater.identity import dedupe_hash
 from local.traffic import Mix, Way, traffic
-from tests.builders import LEAD, arrow_bronze, arrow_schema
-from transformations import classify, verdict
+from tests.builders import ARRIVED, LEAD, arrow_bronze, arrow_schema
 from transformations.classify import Classifier, outcome_columns
+from transformations.leads import normalise_leads
+from transformations.quick import quick_reader
+from transformations.verdict import judge
 
-# spark.sql.execution.arrow.maxRecordsPerBatch of headwater/session.py.
+# spark.sql.execution.arrow.maxRecordsPerBatch of headwater/session.py
 BATCH = 5_000
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
-
-
-class Stopwatch:
-    """Nanoseconds of CPU by step."""
-
-    def __init__(self) -> None:
-        self.spent: dict[str, int] = defaultdict(int)
-
-    def timed(self, step: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, its time added to the step."""
-
-        def measured(*given: Any) -> Any:
-            began = process_time_ns()
-            found = work(*given)
-            self.spent[step] += process_time_ns() - began
-            return found
-
-        return measured
 
 
 def main() -> None:
@@ -54,26 +36,54 @@ def main() -> None:
     options.add_argument("--broken", type=float, default=0.02, help="share of broken records")
     options.add_argument("--ascii", action="store_true", help="letters beyond ASCII become x")
     asked = options.parse_args()
-    batches = list(bronze(asked.rows, asked.broken, asked.ascii))
-    rounds = list(measure(batches, asked.rounds))
+    bodies = sample(asked.rows, asked.broken, asked.ascii)
+    work = steps([bodies[first : first + BATCH] for first in range(0, asked.rows, BATCH)])
+    rounds = [{name: cost(step, asked.rows) for name, step in work.items()} for _ in range(asked.rounds + 1)]
     for name, summary in (("least", min), ("median", statistics.median)):
-        told = {step: round(summary([spent[step] for spent in rounds]) / asked.rows) for step in rounds[0]}
+        told = {step: round(summary([one[step] for one in rounds[1:]])) for step in work}
         print(json.dumps({"ns_a_record": name, **told}), flush=True)
 
 
-def bronze(rows: int, broken: float, ascii_only: bool) -> Iterator[pa.RecordBatch]:
-    """Sample leads as batches."""
-    events = traffic(Way.KAFKA, rows, run="perf", seed=1, mix=Mix(broken=broken))
-    bodies = [_BEYOND_ASCII.sub(b"x", event.body) if ascii_only else event.body for event in events]
-    for first in range(0, rows, BATCH):
-        yield arrow_bronze(bodies[first : first + BATCH], first=first)
+def sample(rows: int, broken: float, ascii_only: bool) -> list[bytes]:
+    """Sample leads, received when `arrow_bronze` says that they arrived."""
+    mix = Mix(broken=broken)
+    events = traffic(Way.KAFKA, rows, run="perf", seed=1, mix=mix, clock=lambda: ARRIVED)
+    return [_BEYOND_ASCII.sub(b"x", event.body) if ascii_only else event.body for event in events]
 
 
-def measure(batches: list[pa.RecordBatch], rounds: int) -> Iterator[dict[str, int]]:
-    """The time of each round by step, after one that warms up."""
-    watch = Stopwatch()
-    with ExitStack() as patched:
-        for step, module, name in (("quick", verdict, "quick_reader"), ("exact", verdict, "_exact")):
-            patched.enter_context(patch.object(module, name, _made_timed(watch, step, getattr(module, name))))
-        ...
-    work = Classifier((LEAD,), None, arrow_schema(outcome_columns([LEAD], ["refined_at"])))
+def steps(parts: list[list[bytes]]) -> dict[str, Callable[[], Any]]:
+    """The whole, and its steps on the same records: each can be run again and again."""
+    schema = arrow_schema(outcome_columns([LEAD], ["refined_at"]))
+    batches = [arrow_bronze(part, first=n * BATCH) for n, part in enumerate(parts)]
+    whole = Classifier((LEAD,), None, schema)
+    normalise = normalise_leads(None)
+    read, decide = quick_reader(LEAD), judge(LEAD, normalise)
+    arrived = [int(ARRIVED.timestamp()) * 1_000_000] * BATCH
+    # Of valid records only, which is what these two steps get.
+    valid = [[part[row] for row in decide(part, arrived[: len(part)])[0].rows] for part in parts]
+    taken = [read(part, arrived[: len(part)]).columns for part in valid]
+    tenant, key = LEAD.tenant_field, LEAD.dedupe_key[0]
+    return {
+        "all": lambda: pa.Table.from_batches(whole(batches), schema),
+        "judge": lambda: [decide(part, arrived[: len(part)]) for part in parts],
+        "read": lambda: [read(part, arrived[: len(part)]) for part in parts],
+        "normalise": lambda: [normalise(said, [None] * len(said[key]), said[tenant]) for said in taken],
+        "dedupe_hash": lambda: [
+            [
+                dedupe_hash(LEAD.stream, *pair)
+                for pair in zip(said[tenant], zip(said[key], strict=True), strict=True)
+            ]
+            for said in taken
+        ],
+    }
+
+
+def cost(step: Callable[[], Any], rows: int) -> float:
+    """Nanoseconds of CPU a record."""
+    began = process_time_ns()
+    step()
+    return (process_time_ns() - began) / rows
+
+
+if __name__ == "__main__":
+    main()
