@@ -6,7 +6,7 @@ A shortcut for speed, never another meaning: what it takes is what validate.read
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -21,7 +21,10 @@ from transformations.values import clean_text, instants, lookup
 Columns = dict[str, list[Any]]
 # (a column as the parser gave it, arrivals in µs, rows in doubt, which it adds to) → the column cleaned
 _Step = Callable[[list[Any], Sequence[int], set[int]], list[Any]]
+# of each field: what takes it from its holder, its pointer, its children
+_Parts = tuple[tuple[Callable[[Any], Any], str, "_Parts"], ...]
 _DOUBT: Any = object()
+_BRACKET, _BACKSLASH = b"[\\"
 _LONG_NUMBER = re.compile(rf"[0-9]{{{LONGEST_NUMBER}}}", re.ASCII)
 _TYPES: dict[str, Any] = {
     "string": str,
@@ -44,9 +47,8 @@ def quick_reader(contract: Contract) -> Callable[[Sequence[bytes | None], Sequen
     """A function (records, their arrivals in µs) → what those say that have no fault and no unknown field."""
     kind = _struct(contract.stream, contract.fields)
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind, float_hook=Decimal)
-    decode = decoder.decode
-    steps = {leaf.pointer: _step(contract, leaf) for leaf in contract.leaves}
-    nothing = _nothing(kind)
+    decode, nothing, parts = decoder.decode, _nothing(kind), _parts(contract.fields)
+    steps = [(leaf.pointer, _step(contract, leaf)) for leaf in contract.leaves]
 
     def decoded(raw: bytes | None) -> Any:
         if not raw or len(raw) > ROW_LIMIT_BYTES or _hides_something(raw):
@@ -58,28 +60,36 @@ def quick_reader(contract: Contract) -> Callable[[Sequence[bytes | None], Sequen
 
     def read(records: Sequence[bytes | None], arrived_us: Sequence[int]) -> Taken:
         documents = [decoded(raw) for raw in records]
-        doubtful = {n for n, document in enumerate(documents) if document is nothing}
-        said = _columns(contract.fields, documents)
-        columns = {pointer: step(said[pointer], arrived_us, doubtful) for pointer, step in steps.items()}
+        doubtful = {n for n, found in enumerate(documents) if found is nothing}
+        said = dict(_columns(parts, documents))
+        columns = {pointer: step(said[pointer], arrived_us, doubtful) for pointer, step in steps}
         return Taken(columns, doubtful)
 
     return read
 
 
-def _columns(fields: tuple[Field, ...], holders: list[Any]) -> Columns:
-    """Values of all leaves by JSON Pointer."""
-    found: Columns = {}
-    for field in fields:
-        values = list(map(attrgetter(_attribute(field.name)), holders))
-        found |= _columns(field.children, values) if field.children else {field.pointer: values}
-    return found
+def _parts(fields: tuple[Field, ...]) -> _Parts:
+    return tuple(
+        (attrgetter(_attribute(field.name)), field.pointer, _parts(field.children)) for field in fields
+    )
+
+
+def _columns(parts: _Parts, holders: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """JSON Pointer and values of every leaf."""
+    for part, pointer, inner in parts:
+        values = list(map(part, holders))
+        if inner:
+            yield from _columns(inner, values)
+        else:
+            yield pointer, values
 
 
 def _hides_something(raw: bytes) -> bool:
     """Whether there may be what the parser takes and a repeated key may hide: more levels than are allowed,
     or U+0000."""
-    brackets = raw.count(b"{") + (raw.count(b"[") if b"[" in raw else 0)
-    return brackets > MAX_DEPTH or (b"\\" in raw and b"\\u0000" in raw)
+    # A byte as a number is found at once; as text it would first fail to be one.
+    brackets = raw.count(b"{") + (raw.count(b"[") if _BRACKET in raw else 0)
+    return brackets > MAX_DEPTH or (_BACKSLASH in raw and raw.find(b"\\u0000") >= 0)
 
 
 def _attribute(name: str) -> str:
@@ -137,8 +147,9 @@ def _marked(made: list[Any], doubtful: set[int]) -> list[Any]:
 def _texts(fit: Callable[[str], Any]) -> _Step:
     def clean(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
         known = lookup(fit, said)
-        made = [known[text] for text in said]
-        return _marked(made, doubtful) if _DOUBT in known.values() else made
+        if list(known) == list(known.values()):  # nothing to clean, as a rule
+            return said
+        return _marked([known[text] for text in said], doubtful)
 
     return clean
 
@@ -159,16 +170,14 @@ def _text(field: Field) -> Callable[[str], Any]:
 
 
 def _moments(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
-    made = instants(said)
-    doubtful.update([n for n, since in enumerate(made) if since is None and said[n] is not None])
-    return made
+    pairs = zip(said, instants(said), strict=True)
+    made = [_DOUBT if since is None and text is not None else since for text, since in pairs]
+    return _marked(made, doubtful)
 
 
 def _event_times(said: list[Any], arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
-    made = instants(said)
-    pairs = enumerate(zip(made, arrived_us, strict=True))
-    doubtful.update([n for n, (since, at) in pairs if since is None or not in_time(since, at)])
-    return made
+    pairs = zip(instants(said), arrived_us, strict=True)
+    return _marked([since if since and in_time(since, at) else _DOUBT for since, at in pairs], doubtful)
 
 
 def _json(value: dict[str, Any]) -> Any:

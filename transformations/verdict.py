@@ -4,6 +4,7 @@ Plain Python, no Spark: what `classify` runs for every batch, and what a test ca
 """
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 from headwater.identity import dedupe_hash
@@ -74,14 +75,15 @@ def judge(contract: Contract, normalise: Normalise) -> Judge:
                 row for row, said in enumerate(columns[consent]) if said is False and row not in unsound
             ]
             unsound |= {row: Unsound("no_consent", columns[tenant_field][row]) for row in refused}
-        rows = [row for row in range(len(records)) if row not in unsound]
+        kept = [row not in unsound for row in range(len(records))]
         if unsound:
-            columns = {pointer: [column[row] for row in rows] for pointer, column in columns.items()}
-            extras = [extras[row] for row in rows]
+            columns = {pointer: list(compress(column, kept)) for pointer, column in columns.items()}
+            extras = list(compress(extras, kept))
         tenants = columns[tenant_field]
         keys = zip(*[map(str, columns[part]) for part in contract.dedupe_key], strict=True)
         identities = [dedupe_hash(contract.stream, *pair) for pair in zip(tenants, keys, strict=True)]
         made = normalise(columns, extras, tenants)
+        rows = list(compress(range(len(records)), kept))
         return Sound(rows, tenants, columns[time_field], identities, made), unsound
 
     return decide
