@@ -90,7 +90,8 @@ def test_a_batch_of_several_streams_becomes_what_each_record_alone_becomes(
 
 
 def test_the_table_of_faults_and_sample_leads_become_what_each_alone_becomes() -> None:
-    sample = [event.body for event in traffic(Way.KAFKA, 2_000, run="c", seed=2, mix=Mix(broken=0.2))]
+    events = traffic(Way.KAFKA, 2_000, run="c", seed=2, mix=Mix(broken=0.2), clock=lambda: ARRIVED)
+    sample = [event.body for event in events]
     values = [*sample, *[value for value, _ in TABLE.values()]]
     batch = shuffled(arrow_bronze(values), arrow_bronze(sample[:200], EVERY_KIND.topic, len(values)))
     found = outcomes(classifier(LEAD, EVERY_KIND), batch)

@@ -219,6 +219,27 @@ def test_what_a_repeated_key_hides_is_left_to_the_exact_reader(hidden: str) -> N
     assert not agree(LEAD, lead().replace(b"{", b"{" + hidden.encode() + b", ", 1))
 
 
+@pytest.mark.parametrize(
+    ("pointer", "text"),
+    [
+        ("/free", '{"k": 1e400}'),
+        ("/free", f'{{"k": {"9" * 400}}}'),
+        ("/price", "1e400"),
+        ("/price", "9" * 400),
+        ("/price", "true"),
+        ("/place/lat", "null"),
+        ("/count", "9223372036854775808"),
+        ("/seen_at", '"2026-02-30T00:00:00Z"'),
+        ("/seen_at", '"0001-01-01T00:00:00+18:01"'),
+        ("/idempotency_key", '" "'),
+        ("/source", f'"{"x" * 51}"'),
+    ],
+)
+def test_what_may_be_a_fault_is_left_to_the_exact_reader(pointer: str, text: str) -> None:
+    made = event({"/free": {}, "/place/lat": 1, pointer: Raw(text)})
+    assert not agree(EVERY_KIND, written(made, {"separators": (",", ":")}, {}).encode())
+
+
 @given(raw=documents(LEAD) | st.binary())
 def test_any_bytes_become_silver_or_dead_or_nothing(raw: bytes) -> None:
     found = unsound(raw)
