@@ -21,6 +21,7 @@ class Receiver(ThreadingHTTPServer):
     """Listens once made; `serve_forever` answers. `secret` is what deliveries must be signed with."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, port: int, secret: str, host: str = "127.0.0.1") -> None:
         super().__init__((host, port), _Handler)
