@@ -116,12 +116,8 @@ class Classifier:
             part = batch.slice(first, _AT_ONCE)
             arrived = part.column("ingested_at").cast(pa.int64()).to_pylist()
             sound, unsound = decide(part.column("value").to_pylist(), arrived)
-            if sound.rows:
-                silver.append(
-                    self._silver(
-                        part.drop_columns(["value", "headers"]).take(pa.array(sound.rows)), stream, sound
-                    )
-                )
+            place = part.drop_columns(["value", "headers"]).take(pa.array(sound.rows, pa.int64()))
+            silver.append(self._silver(place, stream, sound))
             others |= {first + row: found for row, found in unsound.items()}
         yield from pa.Table.from_batches(silver, self.schema).combine_chunks().to_batches()
         if others:

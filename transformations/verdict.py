@@ -62,7 +62,7 @@ def judge(contract: Contract, normalise: Normalise) -> Judge:
         columns, doubtful = quick(records, arrived_us)
         extras: list[dict[str, Any] | None] = [None] * len(records)
         unsound: dict[int, Unsound] = {}
-        for row in doubtful:
+        for row in sorted(doubtful):
             found = exact(records[row], arrived_us[row])
             if isinstance(found, Unsound):
                 unsound[row] = found
