@@ -21,6 +21,7 @@ _CHECKPOINT = re.compile(
     # Files of a checkpoint that were cut: nothing else of ours is JSON that the JVM reads.
     r"|JsonEOFException|JsonParseException|Unexpected end-of-input"
 )
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 _CODE = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
 _CLASS = re.compile(r"\b([a-z]+(?:\.[a-z0-9_]+)+\.[A-Z]\w*(?:Exception|Error))\b")
 
@@ -33,6 +34,9 @@ def translate(fault: BaseException | None) -> HeadwaterError | None:
     if isinstance(fault, StreamingQueryException) and "stopping: the batch was not begun" in text:
         return None
     what = _name(fault, text)
+    # First: a full disk cuts files, and shows as whatever reads them next.
+    if _FULL.search(text):
+        return TransientError(f"no space left where the lake or Spark's scratch files are ({what})")
     if _LOST.search(text):
         return DataLossError(
             f"Kafka no longer has records that the checkpoint still needs ({what}). "

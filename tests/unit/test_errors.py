@@ -42,6 +42,8 @@ def test_every_fault_is_drawn_in_the_tree_at_the_top_of_its_file() -> None:
     [
         ("org.apache.kafka.common.errors.TimeoutException: Timed out", TransientError),
         ("java.net.ConnectException: Connection refused", TransientError),
+        ("java.io.IOException: No space left on device", TransientError),
+        ("OSError: Generic LocalFileSystem error: (os error 28)", TransientError),
         ("[KAFKA_DATA_LOSS.X] gone", DataLossError),
         ("org.apache.kafka.clients.consumer.OffsetOutOfRangeException: x", DataLossError),
         ("[STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY] x", SetupError),
