@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from api.metrics import QUEUE
-from headwater.kafka import confluent_config
+from headwater.kafka import producer_config
 from headwater.log import logger
 from headwater.settings import Settings
 
@@ -191,16 +191,8 @@ class Publisher:
 def _producer_config(settings: Settings) -> dict[str, Any]:
     api = settings.api
     give_up_s = max(1.0, api.kafka_timeout_s - SCAN_S)
-    return confluent_config(settings) | {
-        "client.id": "headwater-api",
-        "acks": "all",
-        "enable.idempotence": True,
-        "message.timeout.ms": round(give_up_s * 1000),
+    return producer_config(settings, "headwater-api", give_up_s) | {
         "request.timeout.ms": round(give_up_s * 1000),
-        "linger.ms": 5,
-        "compression.type": "lz4",
-        # As the Java clients place keys, so that a replayed record lands in the same partition.
-        "partitioner": "murmur2_random",
         # Ours is the tighter bound, checked before a request's first record is queued.
         "queue.buffering.max.messages": 2 * api.kafka_queue_messages,
         "queue.buffering.max.kbytes": 2 * MAX_PENDING_BYTES >> 10,

@@ -6,7 +6,7 @@ from headwater.settings import Settings
 
 
 def confluent_config(settings: Settings) -> dict[str, Any]:
-    """Settings of librdkafka (confluent-kafka): the API's producer, dead-letter and outgoing topics."""
+    """Settings of librdkafka (confluent-kafka), for asking; for sending see `producer_config`."""
     kafka = settings.kafka
     config: dict[str, Any] = {
         "bootstrap.servers": kafka.bootstrap,
@@ -21,6 +21,20 @@ def confluent_config(settings: Settings) -> dict[str, Any]:
     if kafka.ca_file:
         config["ssl.ca.location"] = str(kafka.ca_file)
     return config
+
+
+def producer_config(settings: Settings, client: str, give_up_s: float) -> dict[str, Any]:
+    """Settings of a librdkafka producer: what it acknowledges is kept, and sent once while it lives."""
+    return confluent_config(settings) | {
+        "client.id": client,
+        "acks": "all",
+        "enable.idempotence": True,
+        "message.timeout.ms": round(give_up_s * 1000),
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        # As the Java clients place keys, so that a replayed record lands in the same partition.
+        "partitioner": "murmur2_random",
+    }
 
 
 def kafka_python_config(settings: Settings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from headwater.errors import SetupError, TransientError
 from headwater.failpoints import fail_at
 from headwater.identity import message_key
-from headwater.kafka import confluent_config
+from headwater.kafka import producer_config
 from headwater.metrics import EVENTS, PENDING
 from jobs.queries import Context
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -99,19 +99,9 @@ class Captured:
 
     @cached_property
     def _producer(self) -> Producer:
-        limits = {
-            "client.id": "headwater-captured",
-            "acks": "all",
-            "enable.idempotence": True,
-            "message.timeout.ms": round(ACKNOWLEDGED_WITHIN_S * 1000),
-            "linger.ms": 5,
-            # A record's own limit in lead.ingest is 1 MiB; escapes may make its JSON several times longer.
-            "message.max.bytes": MAX_MESSAGE_BYTES,
-            "compression.type": "lz4",
-            # As the Java clients place keys, and the API.
-            "partitioner": "murmur2_random",
-        }
-        config = confluent_config(self._context.settings) | limits
+        config = producer_config(self._context.settings, "headwater-captured", ACKNOWLEDGED_WITHIN_S)
+        # A record's own limit in lead.ingest is 1 MiB; escapes may make its JSON several times longer.
+        config["message.max.bytes"] = MAX_MESSAGE_BYTES
         return Producer(config, logger=logging.getLogger("librdkafka"))
 
 

@@ -1,6 +1,7 @@
 """Fixtures of the whole run, and its rule: a test that is skipped, or expected to fail, fails the run."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from pyspark.sql import SparkSession
 
 from headwater.session import build_session
 from headwater.settings import Settings, load_settings
+from local.receiver import Receiver
 
+RECEIVER_SECRET = "geheim-of-the-test"
 _not_run: list[str] = []
 
 # A gate gives the same answer twice; HYPOTHESIS_PROFILE=explore looks further.
@@ -67,3 +70,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session = build_session(settings_at(tmp_path_factory.mktemp("lake")), "headwater tests")
     yield session
     session.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A connector's other side, listening; its deliveries are signed with RECEIVER_SECRET."""
+    with Receiver(0, RECEIVER_SECRET) as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()

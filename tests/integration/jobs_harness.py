@@ -103,6 +103,13 @@ def refused_by_api(tenant: str, value: bytes, reason: str, field: str = "") -> S
     return Sent(value, "dead", tenant, uuid.uuid4().hex, reason, REFUSED_TOPIC, told)
 
 
+def slice_of(number: int, count: int = 10) -> list[Sent]:
+    """New leads, one from every slice so far again, and a broken one."""
+    fresh = [good("acme", f"s{number}.{n}") for n in range(count)]
+    again = [good("acme", f"s{earlier}.3", "duplicate") for earlier in range(number + 1)]
+    return [*fresh, *again, dead("globex", f"b{number}", "rule:pattern", payload__email="nobody")]
+
+
 @dataclass(frozen=True)
 class Ended:
     """A job that has ended."""

@@ -34,18 +34,25 @@ def settings_of(database: str, **changes: Any) -> Settings:
 
 
 @contextmanager
-def migrated_database() -> Iterator[str]:
-    """The name of a new database with every migration applied; dropped at the end."""
+def new_database() -> Iterator[str]:
+    """The name of an empty database that the owner owns; dropped at the end."""
     name = f"headwater_test_{uuid.uuid4().hex[:8]}"
     made = sql.SQL("CREATE DATABASE {} OWNER headwater_owner").format(sql.Identifier(name))
     dropped = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
     with psycopg.connect(dsn("postgres", "postgres-superuser", "postgres"), autocommit=True) as server:
         server.execute(made)
         try:
-            upgrade(settings_of(name))
             yield name
         finally:
             server.execute(dropped)
+
+
+@contextmanager
+def migrated_database() -> Iterator[str]:
+    """The same, with every migration applied."""
+    with new_database() as name:
+        upgrade(settings_of(name))
+        yield name
 
 
 def context(settings: Settings, from_start: bool = False) -> Context:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from jobs import runs, webhook_letters
 from jobs.deliveries import app
 from local.receiver import Receiver
 from schemas.tables import DEAD_LETTERS, JOB_RUNS
+from tests.conftest import RECEIVER_SECRET as SECRET
 from tests.integration.outbox_harness import Leads, lead, migrated_database, settings_of
 
-SECRET = "geheim-of-the-test"
 Ended = subprocess.CompletedProcess[str]
 Words = Callable[..., Ended]
 
@@ -40,16 +39,6 @@ def leads(settings: Settings) -> Iterator[Leads]:
     made = Leads(settings)
     yield made
     made.close()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(0, SECRET) as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
-        thread.start()
-        yield made
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture

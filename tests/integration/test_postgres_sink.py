@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg import sql
 from pyspark.sql import DataFrame, SparkSession
 
 from headwater.errors import SetupError, TransientError
@@ -23,6 +22,7 @@ from sinks import postgres as sink_module
 from sinks.postgres import LEAD_COLUMNS, PostgresSink
 from sinks.postgres_copy import CopyTarget, stage
 from tests.integration.broker import eventually
+from tests.integration.outbox_harness import new_database, settings_of
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 NASTY = [
@@ -35,15 +35,8 @@ NASTY = [
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     """The name of an empty database that the owner owns."""
-    name = f"headwater_test_{uuid.uuid4().hex[:8]}"
-    made = sql.SQL("CREATE DATABASE {} OWNER headwater_owner").format(sql.Identifier(name))
-    dropped = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
-    with psycopg.connect(dsn("postgres", "postgres-superuser", "postgres"), autocommit=True) as server:
-        server.execute(made)
-        try:
-            yield name
-        finally:
-            server.execute(dropped)
+    with new_database() as name:
+        yield name
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +57,9 @@ def sink(migrated: tuple[Settings, list[list[str]]]) -> PostgresSink:
 
 
 def settings_for(database: str, **changes: object) -> Settings:
-    base = load_settings("local")
-    addresses = {
-        "dsn": base.postgres.dsn.rsplit("/", 1)[0] + f"/{database}",
-        "owner_dsn": base.postgres.owner_dsn.rsplit("/", 1)[0] + f"/{database}",
-    }
-    return base.model_copy(update={"postgres": base.postgres.model_copy(update=addresses | changes)})
+    """Local settings with this database; `changes` are of the section postgres."""
+    base = settings_of(database)
+    return base.model_copy(update={"postgres": base.postgres.model_copy(update=changes)})
 
 
 def lead(key: str, version: int = 1, **changes: object) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,9 +25,9 @@ from schemas.tables import DEAD_LETTERS
 from sinks.webhook.addresses import Allowed
 from sinks.webhook.schedule import Breaker, State
 from sinks.webhook.transport import CheckedBackend
+from tests.conftest import RECEIVER_SECRET as SECRET
 from tests.integration.outbox_harness import Leads, context, lead, migrated_database, settings_of
 
-SECRET = "geheim-of-the-test"
 CANARY = "canary.person"
 KILLED = -9
 MAPPING = {"email": "email", "key": "idempotency_key", "version": "row_version"}
@@ -40,16 +39,6 @@ STATE = "SELECT status, attempts, last_status, last_error FROM webhook_deliverie
 def database() -> Iterator[str]:
     with migrated_database() as name:
         yield name
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(0, SECRET) as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
-        thread.start()
-        yield made
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The receiver's own words: a plan, what it has seen, and that it believes nothing unsigned."""
 
 import json
-import threading
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -10,18 +8,7 @@ import pytest
 from headwater.clock import utc_now
 from local.receiver import Receiver
 from sinks.webhook.payload import headers
-
-SECRET = "geheim-of-the-test"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(0, SECRET) as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
-        thread.start()
-        yield made
-        made.shutdown()
-        thread.join()
+from tests.conftest import RECEIVER_SECRET as SECRET
 
 
 def post(receiver: Receiver, key: str, content: bytes = b"{}", age_s: int = 0, secret: str = SECRET) -> int:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.jobs_harness import Sent, World, check, dead, good
+from tests.integration.jobs_harness import World, check, slice_of
 from tests.integration.outgoing import check_topics
 
 Prove = Callable[[World], dict[str, int]]
@@ -30,12 +30,6 @@ DELIVERIES = [
     ("deliver.leads.normalized", "commits", garbled),
     ("deliver.leads.dlq", "", halved),
 ]
-
-
-def slice_of(number: int) -> list[Sent]:
-    fresh = [good("acme", f"s{number}.{n}") for n in range(10)]
-    again = [good("acme", f"s{earlier}.3", "duplicate") for earlier in range(number + 1)]
-    return [*fresh, *again, dead("globex", f"b{number}", "rule:pattern", payload__email="nobody")]
 
 
 def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(world: World, prove: Prove) -> None:

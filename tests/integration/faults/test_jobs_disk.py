@@ -10,7 +10,7 @@ import pytest
 
 from local.install import command
 from tests.integration.broker import eventually
-from tests.integration.jobs_harness import ROOT, Sent, World, check, dead, good
+from tests.integration.jobs_harness import ROOT, World, check, slice_of
 from tests.integration.lake import committed
 
 SIZE_MB = 48
@@ -47,22 +47,16 @@ def disk(world: World) -> Iterator[Path]:
             holder.stdout.close()
 
 
-def slice_of(number: int) -> list[Sent]:
-    fresh = [good("acme", f"s{number}.{n}") for n in range(20)]
-    again = [good("acme", f"s{earlier}.3", "duplicate") for earlier in range(number + 1)]
-    return [*fresh, *again, dead("globex", f"b{number}", "rule:pattern", payload__email="nobody")]
-
-
 def test_a_full_disk_is_an_outage_that_passes(world: World, disk: Path) -> None:
-    world.send(slice_of(0))
+    world.send(slice_of(0, 20))
     job = world.start("run")
     eventually(lambda: arrived(world), "the first leads are in PostgreSQL", _ARRIVES_WITHIN_S)
     filler = disk / "filler"
     fill(filler)
-    world.send(slice_of(1))
+    world.send(slice_of(1, 20))
     eventually(lambda: restarts(job.log), "a query restarts for want of space", _ARRIVES_WITHIN_S)
     filler.unlink()
-    world.send(slice_of(2))
+    world.send(slice_of(2, 20))
     eventually(lambda: arrived(world), "all leads are in PostgreSQL", _ARRIVES_WITHIN_S)
     job.terminate()
     ended = job.wait()
