@@ -128,6 +128,7 @@ class Triggers(Section):
     ingest_s: float
     refine_s: float
     deliver_s: float
+    publish_s: float
     build_s: float
 
 

@@ -30,8 +30,8 @@ class Deliver:
         self.domain = domain
         self.system = system
         self.name = f"deliver.{domain}.{system}"
-        self.every_s = context.settings.streams.triggers.deliver_s
         destination = SINKS[domain, system]
+        self.every_s = destination.pace(context.settings.streams.triggers)
         self.table = destination.table
         streams = [stream for stream, table in SILVER.items() if table == self.table]
         self.stream = streams[0] if streams else self.table.full_name

@@ -12,18 +12,18 @@ from headwater.metrics import BATCH_ROWS, LAG, LAST_BATCH
 _log = logger(__name__)
 
 
-def report(name: str, stream: StreamingQuery, last: dict[str, Any]) -> None:
-    """Publish the newest progress, once per batch. `last` remembers which one that was."""
+def report(name: str, stream: StreamingQuery, batch: int) -> bool:
+    """Publish the newest progress if it is of this batch or a later one, which Spark has a moment after the
+    batch; whether it was. Asking takes milliseconds of Python and of the JVM."""
     newest = stream.lastProgress
     if newest is None:
-        return
+        return False
     progress = json.loads(newest.json)
-    if (progress["batchId"], progress["timestamp"]) == last.get("seen"):
-        return
-    last["seen"] = (progress["batchId"], progress["timestamp"])
+    if progress["batchId"] < batch:
+        return False
     lag = _lag(name, progress["sources"][0])
     if not progress["numInputRows"]:
-        return
+        return True
     BATCH_ROWS.labels(name).set(progress.get("processedRowsPerSecond", 0.0))
     LAST_BATCH.labels(name).set(utc_now().timestamp())
     _log.info(
@@ -35,6 +35,7 @@ def report(name: str, stream: StreamingQuery, last: dict[str, Any]) -> None:
         seconds={part: ms / 1000 for part, ms in sorted(progress["durationMs"].items()) if ms >= 100},
         lag=lag,
     )
+    return True
 
 
 def _lag(name: str, source: Any) -> int | None:

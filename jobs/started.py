@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
@@ -57,13 +57,14 @@ class StartedQuery:
         self._way = way
         self._fault: HeadwaterError | None = None
         self._waiting_at_gate = False
-        self._progress: dict[str, Any] = {}
+        self._unreported: int | None = None
         self._stream = self._start()
 
     @property
     def active(self) -> bool:
-        active = self._stream.isActive
-        report(self._query.name, self._stream, self._progress)
+        active, batch = self._stream.isActive, self._unreported
+        if batch is not None and report(self._query.name, self._stream, batch) and batch == self._unreported:
+            self._unreported = None
         return active
 
     @property
@@ -100,6 +101,7 @@ class StartedQuery:
             self._fault = translate(fault) or HeadwaterError(type(fault).__name__)
             _log.error("batch_failed", query=self._query.name, batch_id=number, exc_info=fault)
             raise
+        self._unreported = number
         self._way.went_well()
         BATCH_SECONDS.labels(self._query.name).observe(time.monotonic() - began)
 

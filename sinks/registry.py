@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
-from headwater.settings import Settings
+from headwater.settings import Settings, Triggers
 from schemas.tables import DEAD_LETTERS, LEADS, Table
 from sinks.base import Sink
 from sinks.elasticsearch import ElasticsearchSink
@@ -14,10 +15,15 @@ from sinks.postgres import PostgresSink
 
 @dataclass(frozen=True)
 class Destination:
-    """A table and where its new rows go. `make` is given settings and the query's name."""
+    """A table and where its new rows go. `make` is given settings and the query's name; `pace` says which
+    trigger is its own, in seconds."""
 
     table: Table
     make: Callable[[Settings, str], Sink]
+    pace: Callable[[Triggers], float] = attrgetter("deliver_s")
+
+
+_PUBLISHED = attrgetter("publish_s")
 
 
 def _normalized(settings: Settings, query: str) -> Sink:
@@ -38,6 +44,6 @@ SINKS: dict[tuple[str, str], Destination] = {
     ("leads", "elasticsearch"): Destination(
         LEADS, lambda settings, query: ElasticsearchSink(settings, query=query)
     ),
-    ("leads", "normalized"): Destination(LEADS, _normalized),
-    ("leads", "dlq"): Destination(DEAD_LETTERS, _letters("lead.dlq", "lead.ingest")),
+    ("leads", "normalized"): Destination(LEADS, _normalized, _PUBLISHED),
+    ("leads", "dlq"): Destination(DEAD_LETTERS, _letters("lead.dlq", "lead.ingest"), _PUBLISHED),
 }

@@ -18,6 +18,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from headwater.identity import fingerprint, record_hash, row_version
+from headwater.worker import forget_archives
 from schemas.contract import Contract
 from schemas.tables import LETTER_PAYLOAD_BYTES, LINEAGE, SILVER
 from transformations.refused import refused
@@ -99,6 +100,7 @@ class Classifier:
     schema: pa.Schema
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        forget_archives()
         for batch in batches:
             topics = batch.column("topic")
             for topic in topics.unique().to_pylist():
