@@ -2,7 +2,13 @@
 
 from typing import Any
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from headwater.errors import SetupError, TransientError
 from headwater.settings import Settings
+
+_ANSWERS_WITHIN_S = 10.0
 
 
 def confluent_config(settings: Settings) -> dict[str, Any]:
@@ -35,6 +41,19 @@ def producer_config(settings: Settings, client: str, give_up_s: float) -> dict[s
         # As the Java clients place keys, so that a replayed record lands in the same partition.
         "partitioner": "murmur2_random",
     }
+
+
+def check_topic(settings: Settings, topic: str) -> None:
+    """Raises SetupError when the topic is not there, TransientError when Kafka does not answer."""
+    admin = AdminClient(confluent_config(settings))
+    try:
+        found = admin.list_topics(topic, timeout=_ANSWERS_WITHIN_S).topics[topic]
+    except KafkaException as fault:
+        raise TransientError(
+            f"Kafka at {settings.kafka.bootstrap} does not answer ({fault.args[0].name()})"
+        ) from None
+    if found.error is not None:
+        raise SetupError(f"no such topic: {topic}; create it with `python -m jobs migrate`")
 
 
 def kafka_python_config(settings: Settings) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from functools import cached_property
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from headwater.errors import SetupError, TransientError
+from headwater.errors import TransientError
 from headwater.failpoints import fail_at
 from headwater.identity import message_key
-from headwater.kafka import producer_config
+from headwater.kafka import check_topic, producer_config
 from headwater.metrics import EVENTS, PENDING
 from jobs.queries import Context
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -23,7 +23,6 @@ STREAM = "lead.ingest"
 BATCH = 500
 # A broker that is away for longer gives the step up; the runtime pauses and starts anew.
 ACKNOWLEDGED_WITHIN_S = 30.0
-ASKED_WITHIN_S = 10.0
 
 
 class Captured:
@@ -43,12 +42,7 @@ class Captured:
         if self._from_start_due:
             self._outbox.forget_relayed()
             self._from_start_due = False
-        try:
-            found = self._producer.list_topics(self._topic, timeout=ASKED_WITHIN_S).topics[self._topic]
-        except KafkaException as fault:
-            raise TransientError(f"Kafka does not answer ({_code(fault)})") from None
-        if found.error is not None:
-            raise SetupError(f"topic {self._topic} is not there: run `python -m jobs migrate`")
+        check_topic(self._context.settings, self._topic)
 
     def step(self) -> int:
         """Relay the oldest rows; how many."""

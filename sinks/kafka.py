@@ -7,14 +7,11 @@ dead letter's id.
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headwater.clock import ISO_MICROSECONDS
-from headwater.errors import SetupError, TransientError
-from headwater.kafka import confluent_config, spark_config
+from headwater.kafka import check_topic, spark_config
 from headwater.log import logger
 from headwater.settings import Settings
 from schemas.tables import LETTER_PAYLOAD_BYTES
@@ -23,7 +20,6 @@ from sinks.base import Written
 
 # Rows → rows with `key` and `value`.
 Messages = Callable[[DataFrame], DataFrame]
-_ANSWERS_WITHIN_S = 10.0
 _JSON = {"ignoreNullFields": "false", "timestampFormat": ISO_MICROSECONDS}
 _log = logger(__name__)
 
@@ -48,13 +44,7 @@ class KafkaSink:
 
     def setup(self) -> None:
         """Check that the topic is there. Raises SetupError when it is not, TransientError without Kafka."""
-        admin = AdminClient(confluent_config(self._settings))
-        try:
-            found = admin.list_topics(self._topic, timeout=_ANSWERS_WITHIN_S).topics[self._topic]
-        except KafkaException as fault:
-            raise TransientError(f"Kafka at {self._settings.kafka.bootstrap} does not answer") from fault
-        if found.error is not None:
-            raise SetupError(f"no such topic: {self._topic}; create it with `python -m jobs migrate`")
+        check_topic(self._settings, self._topic)
 
     def write(self, batch: DataFrame) -> Written:
         """Send every row; returns once all are acknowledged."""
