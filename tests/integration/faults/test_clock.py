@@ -145,8 +145,7 @@ def test_whoever_used_up_the_rate_is_taken_again_within_seconds_whatever_the_clo
     with running_api(tmp_path, **env, **clock.env) as server:
         key = {"X-API-Key": server.key}
         for ahead_s in (0, DAY_S, 0, -HOUR_S, 0):
-            codes = {status(server, "one", key) for _ in range(20)}
-            assert codes == {202, 429}
+            assert 429 in [status(server, "one", key) for _ in range(20)]
             clock.set(ahead_s)
             eventually(lambda: status(server, "one", key) == 202, "the rate lets events in again", 10)
 

@@ -23,7 +23,7 @@ from tests.integration.outgoing import check_topics, records
 
 LEADS = 400
 # A trigger holds each row of the COPY so long: seconds in all, enough to meet it on its way.
-ROW_TAKES_S = 0.02
+ROW_TAKES_S = 0.05
 _ARRIVES_WITHIN_S = 180.0
 SLOW = f"""
 CREATE FUNCTION staging.hold() RETURNS trigger LANGUAGE plpgsql AS
@@ -81,7 +81,7 @@ def test_a_server_that_crashes_in_mid_copy_loses_and_doubles_nothing(
     crash(postgres)
     assert sessions and 0 < rows < LEADS
     postgres.start()
-    assert len(world.postgres()) == 10
+    assert len(world.postgres()) in (10, 10 + LEADS)  # the batch is whole or not there
     superuser(world, QUICK)
 
     world.send(slice_of(1))
