@@ -75,10 +75,11 @@ class Load:
 async def exchange(server: ApiServer, key: str) -> Answer:
     """One event on a connection of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(post(f"X-API-Key: {server.key}", "Connection: close", body=event(key)))
-    received = await reader.read()
-    writer.close()
-    (answer,) = parse(received)
+    try:
+        writer.write(post(f"X-API-Key: {server.key}", "Connection: close", body=event(key)))
+        (answer,) = parse(await reader.read())
+    finally:
+        writer.close()
     return answer
 
 
