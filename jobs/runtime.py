@@ -4,6 +4,9 @@ restarts.
 SIGTERM and SIGINT ask for a stop: a batch or step that is under way is finished and committed, a new one is
 not begun. A query or loop that dies of an outage is started again with growing pauses; one that dies of
 something a person must mend stays down while the others go on, and decides the exit code.
+
+Spark waits for a query's next batch by the wall clock: set back by an hour, it would wait for an hour. So a
+query that waits then is started again.
 """
 
 import signal
@@ -13,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from headwater.clock import StepWatch
 from headwater.errors import HeadwaterError, TransientError
 from headwater.locks import instance_lock
 from headwater.log import logger
@@ -24,6 +28,8 @@ _log = logger(__name__)
 _POLL_S = 0.25
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+# Set back by less, a clock delays a batch by no more than this.
+_STEP_S = 2.0
 # How long --once goes on trying while something outside is away.
 _ONCE_PATIENCE_S = 120.0
 
@@ -39,6 +45,7 @@ class Running:
     pause_s: float = _FIRST_PAUSE_S
     next_start: float = 0.0
     first_fault_at: float | None = None
+    clock_was_set_back: bool = False
 
     def went_well(self) -> None:
         """A batch or step succeeded: the next fault is a new one."""
@@ -68,8 +75,11 @@ class Runtime:
                 signal.signal(number, handler)
 
     def _run(self, running: list[Running]) -> None:
+        watch = StepWatch()
         while not self.stopping.is_set() and not all(one.done for one in running):
+            set_back = watch.back_s() >= _STEP_S
             for one in running:
+                one.clock_was_set_back |= set_back
                 self._tend(one)
             time.sleep(_POLL_S)
         for one in running:
@@ -87,6 +97,8 @@ class Runtime:
                 self._start(one)
             return
         if one.started.active:
+            if one.clock_was_set_back and one.started.waits_by_wall_clock:
+                self._start_again(one, one.started)
             return
         fault, one.started = one.started.fault, None
         if fault is None:
@@ -94,7 +106,13 @@ class Runtime:
         else:
             self._fell(one, fault)
 
+    def _start_again(self, one: Running, started: Started) -> None:
+        _log.warning("query_restarts", query=one.work.name, why="the clock was set back", in_s=0.0)
+        started.stop()
+        one.started = None
+
     def _start(self, one: Running) -> None:
+        one.clock_was_set_back = False
         way = Way(self.context, self.once, self.stopping, one.went_well)
         try:
             work = one.work

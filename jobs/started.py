@@ -45,6 +45,11 @@ class Started(Protocol):
         """Why it ended; None when nothing was left to do, or it was told to stop."""
         ...
 
+    @property
+    def waits_by_wall_clock(self) -> bool:
+        """Whether it waits now, by a clock that may be set back, so that `stop` would end at once."""
+        ...
+
     def stop(self) -> None:
         """Let the batch or step that is under way finish, begin no other; returns when it has ended."""
 
@@ -56,6 +61,7 @@ class StartedQuery:
         self._query = query
         self._way = way
         self._fault: HeadwaterError | None = None
+        self._stopping = False
         self._waiting_at_gate = False
         self._unreported: int | None = None
         self._stream = self._start()
@@ -71,7 +77,12 @@ class StartedQuery:
     def fault(self) -> HeadwaterError | None:
         return self._fault or translate(self._stream.exception())
 
+    @property
+    def waits_by_wall_clock(self) -> bool:
+        return not self._way.once and not self._stream.status["isTriggerActive"]
+
     def stop(self) -> None:
+        self._stopping = True
         while self._stream.isActive and not self._waiting_at_gate and self._stream.status["isTriggerActive"]:
             time.sleep(_POLL_S)
         if self._stream.isActive:
@@ -91,7 +102,7 @@ class StartedQuery:
         return writer.trigger(**trigger).start()
 
     def _write(self, batch: DataFrame, number: int) -> None:
-        if self._way.stopping.is_set():
+        if self._stopping or self._way.stopping.is_set():
             self._waiting_at_gate = True
             raise HeadwaterError("stopping: the batch was not begun")
         began = time.monotonic()
@@ -122,6 +133,10 @@ class StartedLoop:
     @property
     def active(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def waits_by_wall_clock(self) -> bool:
+        return False
 
     def stop(self) -> None:
         self._thread.join()

@@ -13,7 +13,6 @@ from urllib.parse import SplitResult
 
 import httpcore
 
-from headwater.clock import utc_now
 from headwater.errors import SetupError
 from headwater.failpoints import fail_at
 from headwater.log import logger
@@ -26,7 +25,7 @@ from schemas.tables import DEAD_LETTERS
 from sinks.webhook.addresses import Allowed, RefusedAddressError
 from sinks.webhook.deliveries import Claimed, Deliveries
 from sinks.webhook.payload import body, check_mapping, headers
-from sinks.webhook.schedule import Breaker, judge, next_attempt
+from sinks.webhook.schedule import Breaker, judge, wait_before_next
 from sinks.webhook.transport import Answer, CheckedBackend, Sender, checked_url
 
 STREAM = "lead.ingest"
@@ -120,7 +119,7 @@ class Webhook:
             return None
         content = body(self._settings.mapping, one.row)
         secret = self._settings.secret.get_secret_value() if self._settings.secret else ""
-        signed = headers(self._connector, one.event_id, secret, int(utc_now().timestamp()), content)
+        signed = headers(self._connector, one.event_id, secret, int(one.claimed_at.timestamp()), content)
         return await sender.post(signed, content)
 
     def _settle(self, one: Claimed, answer: Answer | None) -> None:
@@ -139,11 +138,11 @@ class Webhook:
             self._again(one, answer, "dead")
 
     def _again(self, one: Claimed, answer: Answer, end: str) -> None:
-        at = next_attempt(one.attempts, one.pending_since, utc_now(), answer.retry_after_s)
-        if at is None:
+        wait = wait_before_next(one.attempts, one.age, answer.retry_after_s)
+        if wait is None:
             self._end(one, answer, end, "gave_up")
             return
-        self.deliveries.again(one, at, answer.status, answer.error)
+        self.deliveries.again(one, wait, answer.status, answer.error)
         EVENTS.labels(self.name, STREAM, "retried").inc()
 
     def _end(self, one: Claimed, answer: Answer, end: str, reason: str) -> None:

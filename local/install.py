@@ -18,6 +18,7 @@ PACKAGES = {  # command → Debian package that has it
     "mvn": "maven",
     "apt-get": "apt",
     "dpkg": "dpkg",
+    "cc": "gcc",
 }
 _STAMP = ".complete"
 

@@ -1,7 +1,7 @@
 """public.webhook_deliveries of one connector: taken from the outbox, claimed, ended.
 
 A claim is a lease: `next_attempt_at` moves behind the time that a request may take, so a row whose sender was
-killed comes due again by itself.
+killed comes due again by itself. Every time here is PostgreSQL's: the clocks of those who send may differ.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,8 @@ WITH due AS (
 claimed AS (
   UPDATE webhook_deliveries AS sent SET attempts = attempts + 1, next_attempt_at = now() + %s
   FROM due WHERE sent.id = due.id RETURNING sent.*)
-SELECT claimed.id, claimed.event_id::text, claimed.attempts, claimed.pending_since, to_jsonb(kept) AS row
+SELECT claimed.id, claimed.event_id::text, claimed.attempts, now() AS claimed_at,
+  now() - claimed.pending_since AS age, to_jsonb(kept) AS row
 FROM claimed LEFT JOIN leads AS kept
   ON kept.id = claimed.lead_id AND kept.row_version >= claimed.row_version
 ORDER BY claimed.id
@@ -62,7 +63,7 @@ UPDATE webhook_deliveries SET status = %s, dead_reason = %s, last_status = %s, l
 WHERE id = %s AND attempts = %s AND status = 'pending'
 """
 AGAIN = """
-UPDATE webhook_deliveries SET next_attempt_at = %s, last_status = %s, last_error = %s
+UPDATE webhook_deliveries SET next_attempt_at = now() + %s, last_status = %s, last_error = %s
 WHERE id = %s AND attempts = %s AND status = 'pending'
 """
 UNLETTERED = """
@@ -77,12 +78,13 @@ PENDING = "SELECT count(*) FROM webhook_deliveries WHERE connector = %s AND stat
 
 @dataclass(frozen=True)
 class Claimed:
-    """A delivery to send now; `row` is None while leads does not hold its version."""
+    """A delivery to send now, pending for `age`; `row` is None while leads does not hold its version."""
 
     id: int
     event_id: str
     attempts: int
-    pending_since: datetime
+    claimed_at: datetime
+    age: timedelta
     row: dict[str, Any] | None
 
 
@@ -139,10 +141,10 @@ class Deliveries:
         with self._link() as connection:
             connection.execute(DELIVERED, (status, claimed.id))
 
-    def again(self, claimed: Claimed, at: datetime, status: int | None, error: str | None) -> None:
-        """It was not; try again then."""
+    def again(self, claimed: Claimed, wait: timedelta, status: int | None, error: str | None) -> None:
+        """It was not; try again after that."""
         with self._link() as connection:
-            connection.execute(AGAIN, (at, status, error, claimed.id, claimed.attempts))
+            connection.execute(AGAIN, (wait, status, error, claimed.id, claimed.attempts))
 
     def end(
         self, claimed: Claimed, end: str, reason: str | None, status: int | None, error: str | None

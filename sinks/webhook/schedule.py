@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import IntEnum
 from random import SystemRandom
 from typing import Literal
@@ -29,25 +29,24 @@ def judge(answer: Answer) -> Verdict:
     return "delivered" if 200 <= status < 300 else "refused"
 
 
-def next_attempt(
+def wait_before_next(
     attempts: int,
-    since: datetime,
-    now: datetime,
+    age: timedelta,
     retry_after_s: float | None = None,
     chance: Callable[[], float] = _random.random,
-) -> datetime | None:
-    """When to try again after so many attempts; None when the patience since `since` is over.
+) -> timedelta | None:
+    """How long to wait after so many attempts of a delivery of that age; None when the patience is over.
 
     Waits double from 10 s to 6 h. Retry-After lengthens a wait, up to 6 h. The last attempt is made as the
-    patience ends.
+    patience ends. A length, not a moment: whoever has the delivery's other times adds it to his own clock.
     """
-    end = since + PATIENCE
-    if now >= end:
+    left = PATIENCE - age
+    if left <= timedelta(0):
         return None
     doubled: timedelta = FIRST_WAIT * (1 << min(max(attempts, 1) - 1, _DOUBLINGS))
     wait = min(doubled, LONGEST_WAIT) * (1 + JITTER * chance())
     asked = timedelta(seconds=min(retry_after_s or 0.0, LONGEST_WAIT.total_seconds()))
-    return min(now + max(wait, asked), end)
+    return min(max(wait, asked), left)
 
 
 class State(IntEnum):

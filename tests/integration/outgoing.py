@@ -1,4 +1,4 @@
-"""What deliver has written to Kafka, against the tables that it comes from. Repeats may be."""
+"""What is in a topic; and what deliver has written to Kafka against its tables, repeats may be."""
 
 import base64
 import json
@@ -7,15 +7,16 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from tests.integration.broker import Broker
 from tests.integration.jobs_harness import World
 
 _ANSWERS_WITHIN_S = 10.0
 _BYTES = ("payload",)
 
 
-def records(world: World, topic: str) -> list[tuple[str, dict[str, Any]]]:
+def records(broker: Broker, topic: str) -> list[tuple[str, dict[str, Any]]]:
     """Every record of a topic: key, and value as JSON."""
-    consumer = Consumer({"bootstrap.servers": world.broker.bootstrap, "group.id": "test"})
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "test"})
     try:
         parts = consumer.list_topics(topic, timeout=_ANSWERS_WITHIN_S).topics[topic].partitions
         spots = [TopicPartition(topic, number, 0) for number in parts]
@@ -37,7 +38,7 @@ def check_topics(world: World) -> None:
 def _same(world: World, topic: str, table: str, key: tuple[str, ...], named: Any) -> None:
     rows = {tuple(row[name] for name in key): _plain(row) for row in world.table(table)}
     told = {}
-    for name, value in records(world, topic):
+    for name, value in records(world.broker, topic):
         value.pop("payload_cut", None)
         told[tuple(value[part] for part in key)] = value
         assert name == (

@@ -1,14 +1,9 @@
 """ElasticsearchSink against a real server, and against a proxy before it that fails on demand."""
 
-import http.client
-import json
-import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from elasticsearch import Elasticsearch
@@ -19,70 +14,15 @@ from headwater.identity import document_key, event_id
 from headwater.settings import Settings, load_settings
 from schemas.tables import LEADS
 from sinks.elasticsearch import ElasticsearchSink
+from tests.integration.elasticsearch_proxy import Proxy, listening
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-class Proxy(ThreadingHTTPServer):
-    """Passes requests on; `fault` answers the next `times` bulk requests itself, or just their items."""
-
-    fault: tuple[str, int] | None = None
-    times = 0
-
-    def fail(self, what: str, status: int, times: int = 10**6) -> None:
-        self.fault, self.times = (what, status), times
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Proxy
-
-    def _pass(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if "_bulk" in self.path and self.server.fault and self.server.times > 0:
-            self.server.times -= 1
-            self._refuse(*self.server.fault, body)
-            return
-        address = urlsplit(load_settings("local").elasticsearch.url).netloc
-        connection = http.client.HTTPConnection(address, timeout=30)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        answer = connection.getresponse()
-        self._answer(answer.status, answer.read(), dict(answer.getheaders()))
-        connection.close()
-
-    def _refuse(self, what: str, status: int, body: bytes) -> None:
-        error = {"type": "fault_of_the_test", "reason": "as asked"}
-        document: dict[str, Any] = {"error": error, "status": status}
-        if what == "items":
-            count = max(1, len(body.splitlines()) // 2)
-            items = [{"index": {"_id": str(i), "status": status, "error": error}} for i in range(count)]
-            document, status = {"took": 1, "errors": True, "items": items}, 200
-        headers = {"X-elastic-product": "Elasticsearch", "Content-Type": "application/json"}
-        self._answer(status, json.dumps(document).encode(), headers)
-
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            if name.lower() not in ("content-length", "transfer-encoding"):
-                self.send_header(name, value)
-        length = headers.get("content-length") if self.command == "HEAD" else None
-        self.send_header("Content-Length", length or str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass
-
-    def log_message(self, format: str, *args: Any) -> None:
-        return
-
-
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
-    server = Proxy(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with listening() as made:
+        yield made
 
 
 @pytest.fixture
@@ -111,7 +51,7 @@ def settings_at(url: str) -> Settings:
 
 def behind(proxy: Proxy, alias: str, patience_s: float = 20) -> ElasticsearchSink:
     proxy.fault = None
-    settings = settings_at(f"http://127.0.0.1:{proxy.server_address[1]}")
+    settings = settings_at(proxy.url)
     made = ElasticsearchSink(settings, alias=alias, patience_s=patience_s)
     made.setup()
     return made

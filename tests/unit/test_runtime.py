@@ -3,10 +3,12 @@
 import os
 import signal
 import threading
+import time
 from typing import Any, cast
 
 import pytest
 
+from headwater.clock import StepWatch
 from headwater.errors import LockedError, SetupError, TransientError
 from headwater.locks import instance_lock
 from headwater.settings import Settings
@@ -110,6 +112,60 @@ def test_sigterm_lets_the_step_finish_and_begins_no_other(settings: Settings) ->
     threading.Thread(target=lambda: began.wait(5) and os.kill(os.getpid(), signal.SIGTERM)).start()
     run(settings, Slow("deliver.x.y"), once=False)
     assert ended.is_set()
+
+
+@pytest.mark.parametrize(
+    ("step_s", "seen"),
+    [
+        (-3600.0, ["start", "busy", "stop", "start"]),
+        (-1.0, ["start", "busy"]),
+        (86_400.0, ["start", "busy"]),
+    ],
+)
+def test_a_query_that_waits_is_started_again_when_the_clock_was_set_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, step_s: float, seen: list[str]
+) -> None:
+    """`Waiting` stands for a query on Spark: in a batch when the clock is set, then it waits."""
+    offset, found = [0.0], []
+
+    class Waiting:
+        fault, active, looks = None, True, 0
+
+        def __init__(self, *_: Any) -> None:
+            found.append("start")
+
+        @property
+        def waits_by_wall_clock(self) -> bool:
+            self.looks += 1
+            return self.looks > 1
+
+        def stop(self) -> None:
+            found.append("stop")
+
+    def later() -> None:
+        time.sleep(0.1)
+        found.append("busy")
+        offset[0] = step_s
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(runtime, "StartedQuery", Waiting)
+    monkeypatch.setattr(runtime, "StepWatch", lambda: StepWatch(lambda: time.time() + offset[0]))
+    threading.Thread(target=later).start()
+    query = type("Refine", (), {"name": "refine.x"})()
+    run(settings, query, once=False)
+    assert found[:-1] == seen  # the last stop is that of the end
+
+
+@pytest.mark.parametrize(("steps", "told"), [([5.0, 5.0], [0.0, 0.0]), ([-60.0, 0.0], [60.0, 0.0])])
+def test_a_step_back_of_the_wall_clock_is_told_once(steps: list[float], told: list[float]) -> None:
+    now = [0.0, 0.0]
+    watch = StepWatch(lambda: now[0], lambda: now[1])
+    found = []
+    for step in steps:
+        now = [now[0] + 1.0 + step, now[1] + 1.0]
+        found.append(watch.back_s())
+    assert found == told
 
 
 def test_a_second_start_of_a_loop_is_refused(settings: Settings) -> None:

@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sinks.webhook.schedule import Breaker, State, judge, next_attempt
+from sinks.webhook.schedule import PATIENCE, Breaker, State, judge, wait_before_next
 from sinks.webhook.transport import Answer, retry_after
 
+YOUNG = timedelta(0)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -27,33 +28,31 @@ def test_an_answer_is_final_or_may_pass(answer: Answer, verdict: str) -> None:
 
 
 def test_waits_double_from_ten_seconds_to_six_hours() -> None:
-    waits = [(next_attempt(n, NOON, NOON, chance=lambda: 0.0) or NOON) - NOON for n in range(1, 16)]
+    waits = [wait_before_next(n, YOUNG, chance=lambda: 0.0) or YOUNG for n in range(1, 16)]
     assert [wait.total_seconds() for wait in waits[:5]] == [10, 20, 40, 80, 160]
     assert waits[-1] == waits[-3] == timedelta(hours=6)
 
 
 @pytest.mark.parametrize(("chance", "seconds"), [(0.0, 10), (0.5, 11.25), (1.0, 12.5)])
 def test_a_wait_is_stretched_by_chance(chance: float, seconds: float) -> None:
-    found = next_attempt(1, NOON, NOON, chance=lambda: chance)
-    assert found == NOON + timedelta(seconds=seconds)
+    assert wait_before_next(1, YOUNG, chance=lambda: chance) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(None, 10), (3, 10), (100, 100), (1e9, 21600)])
 def test_retry_after_lengthens_a_wait_within_limits(asked: float | None, seconds: float) -> None:
-    assert next_attempt(1, NOON, NOON, asked, lambda: 0.0) == NOON + timedelta(seconds=seconds)
+    assert wait_before_next(1, YOUNG, asked, lambda: 0.0) == timedelta(seconds=seconds)
 
 
 def test_the_last_attempt_is_made_as_the_patience_ends_and_then_it_is_over() -> None:
-    end = NOON + timedelta(hours=72)
-    assert next_attempt(30, NOON, end - timedelta(minutes=1)) == end
-    assert next_attempt(30, NOON, end) is None
+    assert wait_before_next(30, PATIENCE - timedelta(minutes=1)) == timedelta(minutes=1)
+    assert wait_before_next(30, PATIENCE) is None
 
 
 def test_all_attempts_fit_into_seventy_two_hours() -> None:
-    now, attempts = NOON, 0
-    while (at := next_attempt(attempts + 1, NOON, now)) is not None:
-        now, attempts = at, attempts + 1
-    assert now == NOON + timedelta(hours=72)
+    age, attempts = YOUNG, 0
+    while (wait := wait_before_next(attempts + 1, age)) is not None:
+        age, attempts = age + wait, attempts + 1
+    assert age == timedelta(hours=72)
     assert 20 <= attempts <= 30
 
 
