@@ -25,6 +25,7 @@ from jobs.webhook_letters import append_letters
 from schemas.tables import DEAD_LETTERS
 from sinks.webhook.addresses import Allowed, RefusedAddressError
 from sinks.webhook.deliveries import Claimed, Deliveries
+from sinks.webhook.only import check_only
 from sinks.webhook.payload import body, check_mapping, headers
 from sinks.webhook.schedule import Breaker, judge, next_attempt
 from sinks.webhook.transport import Answer, CheckedBackend, Sender, checked_url
@@ -115,8 +116,8 @@ class Webhook:
         return sent
 
     async def _post(self, sender: Sender, one: Claimed) -> Answer | None:
-        """None when there is nothing to send: leads does not have the row."""
-        if one.row is None:
+        """None when there is nothing to send: leads does not have the row, or `only` leaves it out."""
+        if one.row is None or not one.wanted:
             return None
         content = body(self._settings.mapping, one.row)
         secret = self._settings.secret.get_secret_value() if self._settings.secret else ""
@@ -124,6 +125,11 @@ class Webhook:
         return await sender.post(signed, content)
 
     def _settle(self, one: Claimed, answer: Answer | None) -> None:
+        if not one.wanted:
+            # It was entered while leads did not have it, or was another, or `only` was.
+            self.deliveries.end(one, "gone", None, None, "left_out")
+            EVENTS.labels(self.name, STREAM, "left_out").inc()
+            return
         if answer is None:
             # A rebuild may be filling leads; what does not come back was erased.
             self._again(one, Answer(error="lead_missing"), "gone")
@@ -177,3 +183,4 @@ def _check(name: str, connector: Connector) -> None:
     if connector.secret is None or not connector.secret.get_secret_value():
         raise SetupError(f"connectors.{name}.secret is not set: every request is signed with it")
     check_mapping(name, connector.mapping)
+    check_only(name, connector.only)
