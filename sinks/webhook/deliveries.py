@@ -7,7 +7,7 @@ A claim is a lease: `next_attempt_at` moves behind the time that a request may t
 killed comes due again by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,8 +62,10 @@ ORDER BY claimed.id
 """
 # Whoever still holds the lease decides; that it was delivered is true whoever says so.
 DELIVERED = """
-UPDATE webhook_deliveries SET status = 'delivered', delivered_at = now(), last_status = %s, last_error = NULL
-WHERE id = %s AND status <> 'delivered'
+UPDATE webhook_deliveries AS sent
+SET status = 'delivered', delivered_at = now(), last_status = taken.status, last_error = NULL
+FROM unnest(%s::bigint[], %s::int[]) AS taken (id, status)
+WHERE sent.id = taken.id AND sent.status <> 'delivered'
 """
 END = """
 UPDATE webhook_deliveries SET status = %s, dead_reason = %s, last_status = %s, last_error = %s
@@ -148,10 +150,10 @@ class Deliveries:
         with self._link() as connection, connection.cursor(row_factory=class_row(Claimed)) as cursor:
             return cursor.execute(self._claim, self._values | {"limit": limit, "lease": lease}).fetchall()
 
-    def delivered(self, claimed: Claimed, status: int) -> None:
-        """It was taken."""
+    def delivered(self, statuses: Mapping[int, int]) -> None:
+        """They were taken: id → status."""
         with self._link() as connection:
-            connection.execute(DELIVERED, (status, claimed.id))
+            connection.execute(DELIVERED, (list(statuses), list(statuses.values())))
 
     def again(self, claimed: Claimed, at: datetime, status: int | None, error: str | None) -> None:
         """It was not; try again then."""
