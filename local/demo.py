@@ -18,7 +18,7 @@ from headwater.settings import Settings, load_settings
 from local import demo_connectors, stack
 from local.credentials import DEMO_KEYS, read_secret
 from local.demo_check import check, prefix, proof
-from local.demo_connectors import Shares, outcomes, settled
+from local.demo_connectors import Shares, outcomes, unsettled
 from local.demo_migrate import migrate
 from local.demo_processes import Child
 from local.demo_report import Measured, report
@@ -185,9 +185,9 @@ class Demo:
         )
         posted = self.shares.wanted(self._tenants())
         self._until(
-            lambda: settled(posted, self._deliveries()),
+            lambda: not unsettled(posted, self._deliveries()),
             _ARRIVES_WITHIN_S,
-            lambda: f"  connectors: {len(self._deliveries()):,} of {sum(map(len, posted.values())):,} posted",
+            lambda: f"  connectors: {unsettled(posted, self._deliveries()):,} deliveries are open",
             every_s=1.0,
         )
         self.tell(

@@ -94,10 +94,10 @@ def _chosen(document: dict[str, Any]) -> list[str]:
     return [name for name, share in SHARES.items() if share.items() <= said.items()]
 
 
-def settled(wanted: Mapping[str, set[str]], ledger: Iterable[Delivery]) -> bool:
-    """Whether every delivery has been made and has come to its end, whichever."""
+def unsettled(wanted: Mapping[str, set[str]], ledger: Iterable[Delivery]) -> int:
+    """How many deliveries are not made yet, or not at their end, whichever that is."""
     ended = {(one.connector, one.event_id) for one in ledger if one.status != "pending"}
-    return all((name, lead) in ended for name, leads in wanted.items() for lead in leads)
+    return sum((name, lead) not in ended for name, leads in wanted.items() for lead in leads)
 
 
 def outcomes(

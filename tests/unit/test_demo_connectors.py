@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headwater.identity import event_id
-from local.demo_connectors import FAULTS, SHARES, Outcome, Shares, outcomes, plan_steps, settled, variables
+from local.demo_connectors import FAULTS, SHARES, Outcome, Shares, outcomes, plan_steps, unsettled, variables
 from local.demo_watch import Delivery
 from local.traffic import Event, Kind, Way, dump, traffic
 from sinks.webhook.only import check_only
@@ -97,9 +97,9 @@ def test_every_disagreement_is_named(rows: list[Delivery], seen: list[dict[str, 
 
 def test_a_delivery_that_has_not_ended_is_open_and_not_settled() -> None:
     wanted = shares().wanted(TENANTS)
-    assert settled(wanted, ledger((0, "dead", 1)))
-    assert not settled(wanted, ledger((0, "pending", 1)))
-    assert not settled(wanted, ledger()[1:])
+    assert unsettled(wanted, ledger((0, "dead", 1))) == 0
+    assert unsettled(wanted, ledger((0, "pending", 1))) == 1
+    assert unsettled(wanted, ledger()[1:]) == 1
     assert crm(ledger((0, "pending", 1), (1, "dead", 1)), RIGHT).open == 1
 
 
