@@ -167,6 +167,8 @@ class Connector(Section):
     concurrency: int = Field(default=8, ge=1, le=64)
     # Only leads of these tenants; none listed: of all.
     tenants: tuple[str, ...] = ()
+    # Column of leads → the values of which it must have one; none listed: any.
+    only: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
 
 
 ConnectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]

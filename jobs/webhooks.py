@@ -7,6 +7,7 @@ claim that was not ended comes due again, and a dead letter is looked for before
 import asyncio
 import ssl
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from urllib.parse import SplitResult
@@ -24,6 +25,7 @@ from jobs.webhook_letters import append_letters
 from schemas.tables import DEAD_LETTERS
 from sinks.webhook.addresses import Allowed, RefusedAddressError
 from sinks.webhook.deliveries import Claimed, Deliveries
+from sinks.webhook.only import check_only
 from sinks.webhook.payload import body, check_mapping, headers
 from sinks.webhook.schedule import Breaker, judge, wait_before_next
 from sinks.webhook.transport import Answer, CheckedBackend, Sender, checked_url
@@ -107,35 +109,50 @@ class Webhook:
             while claimed:
                 answers = await asyncio.gather(*(self._post(sender, one) for one in claimed))
                 fail_at(self.name, "after_write")
-                for one, answer in zip(claimed, answers, strict=True):
-                    self._settle(one, answer)
+                self._settle(list(zip(claimed, answers, strict=True)))
                 sent, rounds = sent + len(claimed), rounds + 1
                 claimed = self._claim() if rounds < ROUNDS else []
         return sent
 
     async def _post(self, sender: Sender, one: Claimed) -> Answer | None:
-        """None when there is nothing to send: leads does not have the row."""
-        if one.row is None:
+        """None when there is nothing to send: leads does not have the row, or `only` leaves it out."""
+        if one.row is None or not one.wanted:
             return None
         content = body(self._settings.mapping, one.row)
         secret = self._settings.secret.get_secret_value() if self._settings.secret else ""
         signed = headers(self._connector, one.event_id, secret, int(one.claimed_at.timestamp()), content)
         return await sender.post(signed, content)
 
-    def _settle(self, one: Claimed, answer: Answer | None) -> None:
-        if answer is None:
+    def _settle(self, answered: Sequence[tuple[Claimed, Answer | None]]) -> None:
+        """First, and together, what would be sent again if it were not marked."""
+        taken = {
+            one.id: answer.status
+            for one, answer in answered
+            if answer is not None and answer.status is not None and judge(answer) == "delivered"
+        }
+        if taken:
+            self.deliveries.delivered(taken)
+        for one, answer in answered:
+            if answer is None:
+                self._unsent(one)
+                continue
+            verdict = judge(answer)
+            self.breaker.note(verdict == "delivered")
+            if verdict == "delivered":
+                self._count("delivered", rows_out=1)
+            elif verdict == "refused":
+                self._end(one, answer, "dead", "sink_rejected")
+            else:
+                self._again(one, answer, "dead")
+
+    def _unsent(self, one: Claimed) -> None:
+        if one.wanted:
             # A rebuild may be filling leads; what does not come back was erased.
             self._again(one, Answer(error="lead_missing"), "gone")
             return
-        verdict = judge(answer)
-        self.breaker.note(verdict == "delivered")
-        if verdict == "delivered" and answer.status is not None:
-            self.deliveries.delivered(one, answer.status)
-            self._count("delivered", rows_out=1)
-        elif verdict == "refused":
-            self._end(one, answer, "dead", "sink_rejected")
-        else:
-            self._again(one, answer, "dead")
+        # It was entered while leads did not have it, or was another, or `only` was.
+        self.deliveries.end(one, "gone", None, None, "left_out")
+        EVENTS.labels(self.name, STREAM, "left_out").inc()
 
     def _again(self, one: Claimed, answer: Answer, end: str) -> None:
         wait = wait_before_next(one.attempts, one.age, answer.retry_after_s)
@@ -176,3 +193,4 @@ def _check(name: str, connector: Connector) -> None:
     if connector.secret is None or not connector.secret.get_secret_value():
         raise SetupError(f"connectors.{name}.secret is not set: every request is signed with it")
     check_mapping(name, connector.mapping)
+    check_only(name, connector.only)

@@ -1,40 +1,42 @@
 """`python -m local demo`: the whole way once, and the proof that nothing was lost on it.
 
-Stack, migrations, API and jobs; a backlog in Kafka while Spark starts; then HTTP and Kafka traffic together;
-then all of it must arrive, both processes must end with 0, and the tables must agree with what was sent,
-which the jobs prove themselves as they end.
+Stack, migrations, API, jobs and a receiver for the connectors; a backlog in Kafka while Spark starts; then
+HTTP and Kafka traffic together; then all of it must arrive, both processes must end with 0, and the tables
+must agree with what was sent, which the jobs prove themselves as they end.
 """
 
-import hashlib
 import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from headwater.clock import utc_now
 from headwater.errors import HeadwaterError, SetupError
 from headwater.settings import Settings, load_settings
-from local import stack
+from local import demo_connectors, stack
 from local.credentials import DEMO_KEYS, read_secret
 from local.demo_check import check, prefix, proof
+from local.demo_connectors import Shares, outcomes, unsettled
+from local.demo_migrate import migrate
 from local.demo_processes import Child
 from local.demo_report import Measured, report
 from local.demo_send import Tally, send_http, send_kafka
 from local.demo_watch import (
+    Delivery,
     Watch,
     api_url,
+    deliveries,
     documents_in_elasticsearch,
     end_offset,
     live,
     rows_in_postgres,
 )
-from local.environment import API
-from local.places import ROOT, data, make_folder, say
+from local.environment import API, RECEIVER
+from local.places import say
 from local.ports import taken
-from local.traffic import Kind, Way, traffic
+from local.traffic import Event, Kind, Way, traffic
 from schemas.contract import contracts
 
 TOPIC = contracts()["lead.ingest"].topic
@@ -61,6 +63,7 @@ class Demo:
         self.since = utc_now()
         self.run = f"demo-{secrets.token_hex(4)}-"
         self.tallies = {way: Tally() for way in Way}
+        self.shares = Shares()
         self.settings: Settings
         self.live = 0
         self.ends: dict[str, int] = {}
@@ -77,9 +80,10 @@ class Demo:
         self.tell("starting the local stack")
         stack.up()
         self.settings = load_settings("local")
-        if held := taken("the API", API):
-            raise SetupError(str(held))
-        self._migrate()
+        for server, port in (("the API", API), ("the receiver", RECEIVER)):
+            if held := taken(server, port):
+                raise SetupError(str(held))
+        migrate(self.settings, self.tell, self._ended)
         self.ends = self._ends()
         with ExitStack() as at_the_end:
             self._start(at_the_end)
@@ -94,6 +98,9 @@ class Demo:
             produced = self._produced()
             self.tell("checking: audit of the ledger, and every sink against silver by key and hash")
             findings = check(jobs, self.run, self.tallies, self.tell)
+            seen = demo_connectors.seen()
+        connectors = outcomes(self.shares, self._tenants(), self._deliveries(), seen)
+        findings.faults += [fault for outcome in connectors.values() for fault in outcome.faults]
         findings.faults += [
             f"{system} has {count} rows of this run, expected {len(self._tenants())}"
             for system, count in rows.items()
@@ -101,36 +108,29 @@ class Demo:
         ]
         seconds = time.monotonic() - self.began
         measured = Measured(
-            self.run, self.tallies, rows, self.watch.seen, produced, self.live, self.measured_from, seconds
-        )
+            self.run, self.tallies, rows, self.watch.seen, produced, connectors, self.live,
+            self.measured_from, seconds,
+        )  # fmt: skip
         print(report(measured, findings, self.settings), flush=True)
         return _GATE_FAILED if findings.faults else 0
 
-    def _migrate(self) -> None:
-        """Skipped when neither contracts nor migrations nor addresses have changed since the last time."""
-        stamp = make_folder(data("demo")) / "migrated"
-        wanted = _digest(self.settings)
-        tables = Path(self.settings.lake_root, "ops", "ledger").is_dir()
-        if tables and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-            self.tell("migrations: nothing has changed since the last demo")
-            return
-        self.tell("migrating: topics, Delta tables, PostgreSQL, Elasticsearch")
-        job = Child("migrate", "jobs", "migrate")
-        try:
-            self._until(lambda: job.exit_code is not None, _STARTS_WITHIN_S, lambda: "  migrating", job)
-        finally:
-            job.kill()
-        if job.exit_code:
-            raise HeadwaterError(f"jobs migrate ended with exit code {job.exit_code}; {job.tail()}")
-        stamp.write_text(wanted, encoding="utf-8")
+    def _ended(self, job: Child) -> None:
+        self._until(lambda: job.exit_code is not None, _STARTS_WITHIN_S, lambda: f"  {job.name} runs", job)
 
     def _start(self, at_the_end: ExitStack) -> None:
-        self.tell(f"starting the jobs and the API on port {self.settings.api.port}")
+        ports = f"the API on port {self.settings.api.port}, a receiver for connectors on {RECEIVER.number}"
+        self.tell(f"starting the jobs, {ports}")
         run = ("jobs", "run", "--domain", "leads", *proof(self.run))
-        for name, words in (("jobs", run), ("api", ("api",))):
-            child = Child(name, *words)
+        for name, words, variables in (
+            ("jobs", run, demo_connectors.variables()),
+            ("api", ("api",), {}),
+            ("receiver", ("local", "receiver"), {}),
+        ):
+            child = Child(name, *words, variables=variables)
             at_the_end.callback(child.kill)
             self.children.append(child)
+        self._until(demo_connectors.answers, _STARTS_WITHIN_S, lambda: "  waiting for the receiver")
+        demo_connectors.plan_faults()
         self.watch = Watch(self.settings, self.run, self.since)
         self.watch.start()
         at_the_end.callback(self.watch.stop)
@@ -138,13 +138,12 @@ class Demo:
     def _catch_up(self) -> None:
         """Kafka fills while Spark starts. Once that is in both sinks, every query is known to run."""
         self.tell(f"sending {BACKLOG:,} records to Kafka while Spark starts")
-        name = f"{prefix(self.run, Way.KAFKA)}b"
-        send_kafka(self.settings, TOPIC, traffic(Way.KAFKA, BACKLOG, run=name, seed=SEED), 0, self._kafka)
+        send_kafka(self.settings, TOPIC, self._events(Way.KAFKA, BACKLOG, "b", SEED), 0, self._kafka)
         self._until(lambda: live(self.settings), _STARTS_WITHIN_S, lambda: "  waiting for the API")
         self._arrived("Spark starts and takes the backlog", _STARTS_WITHIN_S)
 
     def _send(self, doing: str, part: str, seconds: float) -> None:
-        """HTTP and Kafka traffic at once, for so long; `part` tells its keys from those of other parts."""
+        """HTTP and Kafka traffic at once, for so long."""
         count, records = round(self.rate * seconds), round(KAFKA_RATE * seconds)
         self.live += count + records
         by_http, by_kafka = (
@@ -153,8 +152,8 @@ class Demo:
         )
         self.tell(f"{doing} events: {by_http}, {by_kafka}")
         keys = {tenant: read_secret(name) for name, (_, tenant) in DEMO_KEYS.items()}
-        posts = traffic(Way.HTTP, count, run=f"{prefix(self.run, Way.HTTP)}{part}", seed=SEED)
-        produced = traffic(Way.KAFKA, records, run=f"{prefix(self.run, Way.KAFKA)}{part}", seed=SEED + 1)
+        posts = self._events(Way.HTTP, count, part, SEED)
+        produced = self._events(Way.KAFKA, records, part, SEED + 1)
         with ThreadPoolExecutor(2) as pool:
             senders: list[Future[None]] = [
                 pool.submit(
@@ -166,10 +165,13 @@ class Demo:
             for sender in senders:
                 sender.result()
 
+    def _events(self, way: Way, count: int, part: str, seed: int) -> Iterator[Event]:
+        """Sample traffic of this run; `part` tells its keys from those of other parts."""
+        return self.shares.note(traffic(way, count, run=f"{prefix(self.run, way)}{part}", seed=seed))
+
     def _drain(self) -> None:
         """One more record, after all others: when it has arrived, refine has taken all before it."""
-        last = traffic(Way.KAFKA, 1, run=f"{prefix(self.run, Way.KAFKA)}z", seed=SEED)
-        send_kafka(self.settings, TOPIC, last, 0, self._kafka)
+        send_kafka(self.settings, TOPIC, self._events(Way.KAFKA, 1, "z", SEED), 0, self._kafka)
         self._arrived("waiting for the last rows", _ARRIVES_WITHIN_S)
         wanted = len(self._tenants())
 
@@ -180,6 +182,13 @@ class Demo:
 
         self._until(
             produced, _ARRIVES_WITHIN_S, lambda: f"  outgoing topics: {self._produced()}", every_s=1.0
+        )
+        posted = self.shares.wanted(self._tenants())
+        self._until(
+            lambda: not unsettled(posted, self._deliveries()),
+            _ARRIVES_WITHIN_S,
+            lambda: f"  connectors: {unsettled(posted, self._deliveries()):,} deliveries are open",
+            every_s=1.0,
         )
         self.tell(
             f"all {wanted:,} leads are in both sinks and on {' and '.join(EVENTS_OUT)}, "
@@ -198,9 +207,9 @@ class Demo:
     def _stop(self) -> Child:
         """Both end between two batches; the jobs, which are returned, then prove what they did."""
         self.tell("stopping jobs and API (SIGTERM)")
-        for child in self.children:
+        jobs, api, _ = self.children
+        for child in (jobs, api):
             child.ask_to_stop()
-        jobs, api = self.children
         if code := api.stop():
             raise HeadwaterError(f"{api.name} ended with exit code {code}, not 0; {api.tail()}")
         return jobs
@@ -217,6 +226,9 @@ class Demo:
             "postgres": rows_in_postgres(self.settings, self.run, self.since),
             "elasticsearch": documents_in_elasticsearch(self.settings, self._tenants()),
         }
+
+    def _deliveries(self) -> list[Delivery]:
+        return deliveries(self.settings, self.run, self.since)
 
     @property
     def _kafka(self) -> Tally:
@@ -281,17 +293,3 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _digest(settings: Settings) -> str:
-    """Of all that `jobs migrate` depends on."""
-    sources = [
-        *sorted((ROOT / "schemas").rglob("*.*")),
-        ROOT / "jobs" / "migrate.py",
-        ROOT / "headwater" / "tables.py",
-        ROOT / "headwater" / "delta_log.py",
-    ]
-    content = [path.read_bytes() for path in sources if path.suffix != ".pyc" and path.is_file()]
-    servers = (settings.postgres.owner_dsn, settings.elasticsearch.url, settings.kafka.bootstrap)
-    where = [text.encode() for text in (settings.lake_root, *servers)]
-    return hashlib.sha256(b"\0".join([*content, *where])).hexdigest()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ _TAIL = 12
 
 
 class Child:
-    """`python -m <words>` with its output in .local/logs/demo-<name>.log."""
+    """`python -m <words>` with its output in .local/logs/demo-<name>.log; `variables` are set besides."""
 
-    def __init__(self, name: str, *words: str) -> None:
+    def __init__(self, name: str, *words: str, variables: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.log: Path = log_path(f"demo-{name}")
         with self.log.open("wb") as output:
@@ -29,9 +30,13 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "HEADWATER_ENV": "local", "TZ": "UTC"},
+                env={**os.environ, "HEADWATER_ENV": "local", "TZ": "UTC", **(variables or {})},
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def exit_code(self) -> int | None:

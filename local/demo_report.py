@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from headwater.settings import Settings
 from local.demo_check import Findings
+from local.demo_connectors import Outcome
 from local.demo_send import Tally
 from local.traffic import Way
 
@@ -16,14 +17,15 @@ _NAMES = {"postgres": "PostgreSQL", "elasticsearch": "Elasticsearch"}
 @dataclass(frozen=True)
 class Measured:
     """What the demo saw itself. `rows` are of this run, `seen` is key → time first seen in PostgreSQL,
-    `produced` counts the records of topics since it began, `live` the events sent while all ran; latencies
-    are of those due from `measured_from` on."""
+    `produced` counts the records of topics since it began, `connectors` says what became of their shares,
+    `live` counts the events sent while all ran; latencies are of those due from `measured_from` on."""
 
     run: str
     tallies: dict[Way, Tally]
     rows: dict[str, int]
     seen: dict[str, float]
     produced: dict[str, int]
+    connectors: dict[str, Outcome]
     live: int
     measured_from: float
     seconds: float
@@ -35,6 +37,7 @@ def report(measured: Measured, findings: Findings, settings: Settings) -> str:
         f"Headwater demo, run {measured.run.rstrip('-')}",
         _outcomes(measured, findings),
         _destinations(measured, findings),
+        _connectors(measured),
         _speed(measured),
         _latency(measured),
         _where(measured, settings),
@@ -81,6 +84,20 @@ def _destinations(measured: Measured, findings: Findings) -> str:
         f"{_table([head, *rows])}\nEvery row compared with silver by key and by a hash of its columns.\n"
         f"Records of this run in Kafka: {topics}."
     )
+
+
+def _connectors(measured: Measured) -> str:
+    head = ("connectors", "captured", "delivered", "failed", "retried", "open", "dead", "repeats")
+    rows = [
+        [name, *[getattr(found, column) for column in head[1:]]]
+        for name, found in measured.connectors.items()
+    ]
+    note = (
+        "Each gets a share of the leads (`only`): `captured` of this run. The receiver counts as\n"
+        "`delivered` what was signed rightly, each event id once; webhook_deliveries must say the same.\n"
+        "Some `failed` on demand and were `retried`; `repeats` it had when the connection broke."
+    )
+    return f"{_table([head, *rows])}\n{note}"
 
 
 def _speed(measured: Measured) -> str:
@@ -145,6 +162,7 @@ Where to look (first: eval "$(.venv/bin/python -m local env)")
                    WHERE starts_with(idempotency_key, '{run}') GROUP BY source"
   Elasticsearch  curl -s '{es}/leads/_search?q=message:Angebot&size=3&pretty'
   Kafka          {kafka}, topics lead.ingest, lead.refused, lead.normalized, lead.captured, lead.dlq
+  Connectors     .venv/bin/python -m jobs deliveries list
   Delta tables   {lake}/bronze/leads
                  {lake}/silver/leads
                  {lake}/ops/ledger

@@ -7,6 +7,7 @@ up to that interval, never earlier.
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 
@@ -28,6 +29,22 @@ _NEW_ROWS = (
     "SELECT idempotency_key, created_at FROM leads"
     " WHERE received_at >= %(since)s AND created_at > %(last)s AND starts_with(idempotency_key, %(run)s)"
 )
+
+_DELIVERIES = (
+    "SELECT sent.connector, sent.event_id::text, sent.status, sent.attempts"
+    " FROM webhook_deliveries AS sent JOIN leads AS kept ON kept.id = sent.lead_id"
+    " WHERE kept.received_at >= %s AND starts_with(kept.idempotency_key, %s)"
+)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A row of webhook_deliveries."""
+
+    connector: str
+    event_id: str
+    status: str
+    attempts: int
 
 
 class Watch:
@@ -86,6 +103,12 @@ def rows_in_postgres(settings: Settings, run: str, since: datetime) -> int:
     with _connect(settings) as connection:
         found = connection.execute(query, (since, run)).fetchone()
     return int(found[0]) if found else 0
+
+
+def deliveries(settings: Settings, run: str, since: datetime) -> list[Delivery]:
+    """The run's deliveries to connectors."""
+    with _connect(settings) as connection:
+        return [Delivery(*row) for row in connection.execute(_DELIVERIES, (since, run)).fetchall()]
 
 
 def documents_in_elasticsearch(settings: Settings, tenants: dict[str, str]) -> int:

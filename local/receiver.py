@@ -10,6 +10,7 @@ import hmac
 import json
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -30,6 +31,7 @@ class Receiver(ThreadingHTTPServer):
         self._plan: list[dict[str, Any]] = []
         self._seen: list[dict[str, Any]] = []
         self._at_work: dict[str, int] = {}
+        self._attempts: Counter[str] = Counter()
 
     @property
     def url(self) -> str:
@@ -49,16 +51,17 @@ class Receiver(ThreadingHTTPServer):
         """Begin anew, with a plan and without deliveries."""
         with self._lock:
             self._seen, self._plan = [], []
+            self._attempts.clear()
 
     def arrive(self, key: str, entry: dict[str, Any]) -> dict[str, Any]:
         """Enter a delivery; the step of the plan that it meets."""
         with self._lock:
             step = self._plan.pop(0) if self._plan else {}
             self._at_work[key] = self._at_work.get(key, 0) + 1
-            attempt = 1 + sum(other["key"] == key for other in self._seen)
+            self._attempts[key] += 1
             answer = None if step.get("drop") else step.get("status", 200) if entry["signed"] else 401
-            self._seen.append(entry | {"key": key, "attempt": attempt, "answer": answer, "at": time.time(),
-                                       "at_once": self._at_work[key]})  # fmt: skip
+            told = {"attempt": self._attempts[key], "at_once": self._at_work[key], "at": time.time()}
+            self._seen.append(entry | {"key": key, "answer": answer, **told})
             return step
 
     def leave(self, key: str) -> None:

@@ -1,20 +1,25 @@
 """public.webhook_deliveries of one connector: taken from the outbox, claimed, ended.
 
+What the connector's `only` leaves out is not entered. Whether it does is looked at again when a row is
+claimed: leads may not have had the row before, or another version of it.
+
 A claim is a lease: `next_attempt_at` moves behind the time that a request may take, so a row whose sender was
 killed comes due again by itself. Every time here is PostgreSQL's: the clocks of those who send may differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from headwater.errors import SetupError
 from headwater.settings import Settings
 from sinks.outbox_reader import SESSION
 from sinks.postgres_session import Link, writer_conninfo
+from sinks.webhook.only import condition, parameters
 
 ENABLE = """
 INSERT INTO webhook_connectors (connector, position)
@@ -30,9 +35,11 @@ WITH taken AS (
 entered AS (
   INSERT INTO webhook_deliveries (connector, tenant_id, lead_id, event_id, row_version,
     source_topic, source_partition, source_offset)
-  SELECT %(connector)s, tenant_id, lead_id, event_id, row_version,
+  SELECT %(connector)s, taken.tenant_id, lead_id, taken.event_id, taken.row_version,
     source_topic, source_partition, source_offset
-  FROM taken WHERE %(tenants)s::text[] IS NULL OR tenant_id = ANY(%(tenants)s)
+  FROM taken LEFT JOIN leads AS kept ON kept.id = taken.lead_id AND kept.row_version >= taken.row_version
+  WHERE (%(tenants)s::text[] IS NULL OR taken.tenant_id = ANY(%(tenants)s))
+    AND coalesce({wanted}, kept.id IS NULL)
   ORDER BY seq ON CONFLICT DO NOTHING),
 moved AS (
   UPDATE webhook_connectors SET position = greatest(position, (SELECT max(seq) FROM taken))
@@ -42,21 +49,23 @@ SELECT count(*) FROM taken
 CLAIM = """
 WITH due AS (
   SELECT id FROM webhook_deliveries
-  WHERE connector = %s AND status = 'pending' AND next_attempt_at <= now()
-  ORDER BY next_attempt_at, id LIMIT %s FOR UPDATE SKIP LOCKED),
+  WHERE connector = %(connector)s AND status = 'pending' AND next_attempt_at <= now()
+  ORDER BY next_attempt_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
 claimed AS (
-  UPDATE webhook_deliveries AS sent SET attempts = attempts + 1, next_attempt_at = now() + %s
+  UPDATE webhook_deliveries AS sent SET attempts = attempts + 1, next_attempt_at = now() + %(lease)s
   FROM due WHERE sent.id = due.id RETURNING sent.*)
 SELECT claimed.id, claimed.event_id::text, claimed.attempts, now() AS claimed_at,
-  now() - claimed.pending_since AS age, to_jsonb(kept) AS row
+  now() - claimed.pending_since AS age, coalesce({wanted}, kept.id IS NULL) AS wanted, to_jsonb(kept) AS row
 FROM claimed LEFT JOIN leads AS kept
   ON kept.id = claimed.lead_id AND kept.row_version >= claimed.row_version
 ORDER BY claimed.id
 """
 # Whoever still holds the lease decides; that it was delivered is true whoever says so.
 DELIVERED = """
-UPDATE webhook_deliveries SET status = 'delivered', delivered_at = now(), last_status = %s, last_error = NULL
-WHERE id = %s AND status <> 'delivered'
+UPDATE webhook_deliveries AS sent
+SET status = 'delivered', delivered_at = now(), last_status = taken.status, last_error = NULL
+FROM unnest(%s::bigint[], %s::int[]) AS taken (id, status)
+WHERE sent.id = taken.id AND sent.status <> 'delivered'
 """
 END = """
 UPDATE webhook_deliveries SET status = %s, dead_reason = %s, last_status = %s, last_error = %s
@@ -78,13 +87,15 @@ PENDING = "SELECT count(*) FROM webhook_deliveries WHERE connector = %s AND stat
 
 @dataclass(frozen=True)
 class Claimed:
-    """A delivery to send now, pending for `age`; `row` is None while leads does not hold its version."""
+    """A delivery to send now, if it is wanted, pending for `age`; `row` is None while leads does not hold its
+    version."""
 
     id: int
     event_id: str
     attempts: int
     claimed_at: datetime
     age: timedelta
+    wanted: bool
     row: dict[str, Any] | None
 
 
@@ -111,6 +122,11 @@ class Deliveries:
     def __init__(self, settings: Settings, connector: str, query: str) -> None:
         self._link = Link(writer_conninfo(settings.postgres, query, SESSION), "webhook_deliveries")
         self._connector = connector
+        only = settings.connectors[connector].only
+        self._enqueue, self._claim = (
+            sql.SQL(text).format(wanted=condition(only)) for text in (ENQUEUE, CLAIM)
+        )
+        self._values = {"connector": connector, **parameters(only)}
 
     def enable(self, *, from_start: bool) -> None:
         """Begin behind what was announced before, at the first time; `from_start`: with the first one."""
@@ -126,20 +142,20 @@ class Deliveries:
 
     def enqueue(self, tenants: Sequence[str], limit: int) -> int:
         """Take the next announcements; how many were looked at. An event is entered once."""
-        values = {"connector": self._connector, "limit": limit, "tenants": list(tenants) or None}
+        values = self._values | {"limit": limit, "tenants": list(tenants) or None}
         with self._link() as connection:
-            found = connection.execute(ENQUEUE, values).fetchone()
+            found = connection.execute(self._enqueue, values).fetchone()
         return int(found[0]) if found else 0
 
     def claim(self, limit: int, lease: timedelta) -> list[Claimed]:
         """Deliveries that are due, for nobody else until the lease ends."""
         with self._link() as connection, connection.cursor(row_factory=class_row(Claimed)) as cursor:
-            return cursor.execute(CLAIM, (self._connector, limit, lease)).fetchall()
+            return cursor.execute(self._claim, self._values | {"limit": limit, "lease": lease}).fetchall()
 
-    def delivered(self, claimed: Claimed, status: int) -> None:
-        """It was taken."""
+    def delivered(self, statuses: Mapping[int, int]) -> None:
+        """They were taken: id → status."""
         with self._link() as connection:
-            connection.execute(DELIVERED, (status, claimed.id))
+            connection.execute(DELIVERED, (list(statuses), list(statuses.values())))
 
     def again(self, claimed: Claimed, wait: timedelta, status: int | None, error: str | None) -> None:
         """It was not; try again after that."""

@@ -89,17 +89,22 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 
 
 class Sender:
-    """Posts to one connector; connections are kept from one request to the next while it is open."""
+    """Posts to one connector; connections are kept from one request to the next while it is open.
+
+    Each request under way has a connection to itself. httpcore's pool would look at all of them, and for a
+    package that is not installed, several times a request: more CPU than the request takes.
+    """
 
     def __init__(
         self, url: SplitResult, backend: CheckedBackend, context: ssl.SSLContext, timeout_s: float
     ) -> None:
-        self._url = url.geturl()
+        self._url = httpcore.URL(url.geturl())
+        self._backend = backend
+        self._context = context
         self._timeout_s = timeout_s
-        self._pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=backend, retries=0)
+        self._idle: list[httpcore.AsyncHTTPConnection] = []
 
     async def __aenter__(self) -> "Sender":
-        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
@@ -108,7 +113,8 @@ class Sender:
         fault: BaseException | None = None,
         trace: TracebackType | None = None,
     ) -> None:
-        await self._pool.__aexit__(kind, fault, trace)
+        while self._idle:
+            await self._idle.pop().aclose()
 
     async def post(self, headers: dict[str, str], content: bytes) -> Answer:
         """Never raises for what the other side does. The answer's body is read up to 4 KiB, and dropped."""
@@ -125,7 +131,8 @@ class Sender:
             return Answer(error="protocol")
 
     async def _post(self, headers: dict[str, str], content: bytes) -> Answer:
-        async with self._pool.stream(
+        connection = await self._connection()
+        async with connection.stream(
             "POST", self._url, headers=list(headers.items()), content=content
         ) as response:
             kept = {name.lower(): value for name, value in response.headers}
@@ -134,7 +141,22 @@ class Sender:
                 read += len(chunk)
                 if read > MAX_ANSWER_BYTES:
                     break
-            return Answer(response.status, retry_after_s=retry_after(kept.get(b"retry-after"), utc_now()))
+            answer = Answer(response.status, retry_after_s=retry_after(kept.get(b"retry-after"), utc_now()))
+        # Not after a fault, nor an answer that was not read to its end: httpcore has closed those.
+        if connection.is_available():
+            self._idle.append(connection)
+        return answer
+
+    async def _connection(self) -> httpcore.AsyncHTTPConnection:
+        """One that waits for its next request and that the other side has not closed, or a new one."""
+        while self._idle:
+            waiting = self._idle.pop()
+            if not waiting.has_expired():
+                return waiting
+            await waiting.aclose()
+        return httpcore.AsyncHTTPConnection(
+            self._url.origin, ssl_context=self._context, network_backend=self._backend
+        )
 
 
 def retry_after(value: bytes | None, now: datetime) -> float | None:
