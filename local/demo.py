@@ -5,7 +5,7 @@ then all of it must arrive, both processes must end with 0, and the tables must 
 which the jobs prove themselves as they end.
 """
 
-import hashlib
+import json
 import secrets
 import signal
 import time
@@ -20,8 +20,9 @@ from headwater.settings import Settings, load_settings
 from local import stack
 from local.credentials import DEMO_KEYS, read_secret
 from local.demo_check import check, prefix, proof
+from local.demo_migrations import digest
 from local.demo_processes import Child
-from local.demo_report import Measured, report
+from local.demo_report import Measured, numbers, report
 from local.demo_send import Tally, send_http, send_kafka
 from local.demo_watch import (
     Watch,
@@ -32,7 +33,7 @@ from local.demo_watch import (
     rows_in_postgres,
 )
 from local.environment import API
-from local.places import ROOT, data, make_folder, say
+from local.places import data, make_folder, say
 from local.ports import taken
 from local.traffic import Kind, Way, traffic
 from schemas.contract import contracts
@@ -43,8 +44,7 @@ EVENTS_OUT = ("lead.normalized", "lead.captured")
 BACKLOG = 1000
 KAFKA_RATE = 60.0
 SEED = 20
-_STARTS_WITHIN_S = 240.0
-_ARRIVES_WITHIN_S = 240.0
+PATIENCE_S = 240.0
 _TICK_S = 0.2
 _TELL_EVERY_S = 4.0
 _GATE_FAILED = 3
@@ -53,10 +53,14 @@ _GATE_FAILED = 3
 class Demo:
     """One run. Its keys begin with `run`, so that a second run meets nothing of the first."""
 
-    def __init__(self, seconds: float, rate: float, warm_up: float) -> None:
+    def __init__(
+        self, seconds: float, rate: float, warm_up: float, patience: float, out: Path | None
+    ) -> None:
         self.seconds = seconds
         self.warm_up = warm_up
         self.rate = rate
+        self.patience = patience
+        self.out = out
         self.began = time.monotonic()
         self.since = utc_now()
         self.run = f"demo-{secrets.token_hex(4)}-"
@@ -103,13 +107,15 @@ class Demo:
         measured = Measured(
             self.run, self.tallies, rows, self.watch.seen, produced, self.live, self.measured_from, seconds
         )
+        if self.out:
+            self.out.write_text(json.dumps(numbers(measured, findings), indent=2) + "\n", encoding="utf-8")
         print(report(measured, findings, self.settings), flush=True)
         return _GATE_FAILED if findings.faults else 0
 
     def _migrate(self) -> None:
         """Skipped when neither contracts nor migrations nor addresses have changed since the last time."""
         stamp = make_folder(data("demo")) / "migrated"
-        wanted = _digest(self.settings)
+        wanted = digest(self.settings)
         tables = Path(self.settings.lake_root, "ops", "ledger").is_dir()
         if tables and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
             self.tell("migrations: nothing has changed since the last demo")
@@ -117,7 +123,7 @@ class Demo:
         self.tell("migrating: topics, Delta tables, PostgreSQL, Elasticsearch")
         job = Child("migrate", "jobs", "migrate")
         try:
-            self._until(lambda: job.exit_code is not None, _STARTS_WITHIN_S, lambda: "  migrating", job)
+            self._until(lambda: job.exit_code is not None, self.patience, lambda: "  migrating", job)
         finally:
             job.kill()
         if job.exit_code:
@@ -140,8 +146,8 @@ class Demo:
         self.tell(f"sending {BACKLOG:,} records to Kafka while Spark starts")
         name = f"{prefix(self.run, Way.KAFKA)}b"
         send_kafka(self.settings, TOPIC, traffic(Way.KAFKA, BACKLOG, run=name, seed=SEED), 0, self._kafka)
-        self._until(lambda: live(self.settings), _STARTS_WITHIN_S, lambda: "  waiting for the API")
-        self._arrived("Spark starts and takes the backlog", _STARTS_WITHIN_S)
+        self._until(lambda: live(self.settings), self.patience, lambda: "  waiting for the API")
+        self._arrived("Spark starts and takes the backlog", self.patience)
 
     def _send(self, doing: str, part: str, seconds: float) -> None:
         """HTTP and Kafka traffic at once, for so long; `part` tells its keys from those of other parts."""
@@ -170,7 +176,7 @@ class Demo:
         """One more record, after all others: when it has arrived, refine has taken all before it."""
         last = traffic(Way.KAFKA, 1, run=f"{prefix(self.run, Way.KAFKA)}z", seed=SEED)
         send_kafka(self.settings, TOPIC, last, 0, self._kafka)
-        self._arrived("waiting for the last rows", _ARRIVES_WITHIN_S)
+        self._arrived("waiting for the last rows", self.patience)
         wanted = len(self._tenants())
 
         def produced() -> bool:
@@ -178,9 +184,7 @@ class Demo:
             dead = found[REFUSALS] + self._kafka.sent[Kind.BROKEN]
             return found[LETTERS] >= dead and all(found[topic] >= wanted for topic in EVENTS_OUT)
 
-        self._until(
-            produced, _ARRIVES_WITHIN_S, lambda: f"  outgoing topics: {self._produced()}", every_s=1.0
-        )
+        self._until(produced, self.patience, lambda: f"  outgoing topics: {self._produced()}", every_s=1.0)
         self.tell(
             f"all {wanted:,} leads are in both sinks and on {' and '.join(EVENTS_OUT)}, "
             f"dead letters on {LETTERS}"
@@ -268,10 +272,12 @@ class Demo:
             time.sleep(every_s)
 
 
-def demo(seconds: float, rate: float, warm_up: float = 0.0) -> int:
-    """Run it. SIGTERM ends it like Ctrl-C: what it started is stopped."""
+def demo(
+    seconds: float, rate: float, warm_up: float = 0.0, patience: float = PATIENCE_S, out: Path | None = None
+) -> int:
+    """Run it; `out` gets the figures as JSON. SIGTERM ends it like Ctrl-C: what it started is stopped."""
     with _ended_by_sigterm():
-        return Demo(seconds, rate, warm_up).go()
+        return Demo(seconds, rate, warm_up, patience, out).go()
 
 
 @contextmanager
@@ -281,17 +287,3 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _digest(settings: Settings) -> str:
-    """Of all that `jobs migrate` depends on."""
-    sources = [
-        *sorted((ROOT / "schemas").rglob("*.*")),
-        ROOT / "jobs" / "migrate.py",
-        ROOT / "headwater" / "tables.py",
-        ROOT / "headwater" / "delta_log.py",
-    ]
-    content = [path.read_bytes() for path in sources if path.suffix != ".pyc" and path.is_file()]
-    servers = (settings.postgres.owner_dsn, settings.elasticsearch.url, settings.kafka.bootstrap)
-    where = [text.encode() for text in (settings.lake_root, *servers)]
-    return hashlib.sha256(b"\0".join([*content, *where])).hexdigest()
