@@ -94,7 +94,7 @@ def _silver(leads: pl.DataFrame, topic: str, now: datetime) -> pl.DataFrame:
     for pointer, read in UNREADABLE.items():
         made[pointer.rsplit("/", 1)[-1]] = _each(read, said[pointer])
     for part, column in enumerate(("device", "browser", "os")):
-        made[column] = _each(lambda text, part=part: agent_of(text)[part], made["user_agent"])
+        made[column] = _each(partial(_agent, part), made["user_agent"])
     for name in ("source", "medium", "campaign", "content", "term"):
         tags = _each(partial(_tag, name), said["/context/page_url"])
         made[f"utm_{name}"] = made[f"utm_{name}"].fill_null(tags)
@@ -126,6 +126,10 @@ def _lineage(leads: pl.DataFrame, topic: str, now: datetime) -> list[pl.Series |
 
 def _unread(pointer: str, read: Callable[[str], str | None], text: str) -> str | None:
     return None if read(text) else f"{to_json(pointer)}:{to_json(text)}"
+
+
+def _agent(part: int, text: str) -> str | None:
+    return agent_of(text)[part]
 
 
 def _tag(name: str, page: str) -> str | None:

@@ -7,13 +7,13 @@ transaction. \\copy does neither, and a row that is there already would fail it;
 Before each turn the tables are emptied and the server's log is written out, so that each begins alike.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
-import pyarrow.csv
+from pyarrow.csv import WriteOptions, write_csv
 from pyspark.sql import DataFrame
 
 from headwater.settings import Settings
@@ -27,28 +27,25 @@ from tests.perf.peer_postgres import copy_file, upsert
 
 COPY, UPSERT = "psql \\copy", "executemany"
 _Work = Callable[[], int]
+_Runs = Mapping[str, tuple[float, ...]]
 
 
 def race(rows: int, rounds: int) -> list[Figure]:
-    """Rows a second into an empty table, and, without \\copy, into one that has an older version of each."""
-    with (
-        cached_leads(rows) as leads,
-        migrated_database() as database,
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    """Rows a second into an empty table, beside \\copy and beside upserts; and beside upserts where an older
+    version of every row is there."""
+    with cached_leads(rows) as leads, migrated_database() as database, TemporaryDirectory() as folder:
         settings = settings_of(database)
         file = Path(folder) / "leads.csv"
-        pyarrow.csv.write_csv(
-            leads.select(*LEAD_COLUMNS).toArrow(),
-            file,
-            pyarrow.csv.WriteOptions(include_header=False),
-        )
+        write_csv(leads.select(*LEAD_COLUMNS).toArrow(), file, WriteOptions(include_header=False))
         into_empty = partial(_measured, database, rows)
         into_full = partial(_measured, database, rows, fill=partial(copy_file, settings.postgres, file))
-        return [
-            *_figures("rows/s", rounds, into_empty, _inserting(settings, leads, file)),
-            *_figures("rows/s, all updated", rounds, into_full, _updating(settings, newer(leads))),
-        ]
+        inserts = _taking_turns(rounds, into_empty, _inserting(settings, leads, file))
+        updates = _taking_turns(rounds, into_full, _updating(settings, newer(leads)))
+    return [
+        *_figures("rows/s", inserts, OURS, COPY),
+        *_figures("rows/s, upserted", inserts, OURS, UPSERT),
+        *_figures("rows/s, all updated", updates, OURS, UPSERT),
+    ]
 
 
 def _inserting(settings: Settings, leads: DataFrame, file: Path) -> dict[str, _Work]:
@@ -70,11 +67,12 @@ def _updating(settings: Settings, leads: DataFrame) -> dict[str, _Work]:
     }
 
 
-def _figures(
-    measure: str, rounds: int, turn: Callable[[_Work], float], works: Mapping[str, _Work]
-) -> list[Figure]:
-    found = interleaved(rounds, {name: partial(turn, work) for name, work in works.items()})
-    return [Figure("postgres", name, measure, runs) for name, runs in found.items()]
+def _taking_turns(rounds: int, turn: Callable[[_Work], float], works: Mapping[str, _Work]) -> _Runs:
+    return interleaved(rounds, {name: partial(turn, work) for name, work in works.items()})
+
+
+def _figures(measure: str, found: _Runs, *contenders: str) -> list[Figure]:
+    return [Figure("postgres", name, measure, found[name]) for name in contenders]
 
 
 def _measured(database: str, rows: int, work: _Work, fill: _Work | None = None) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
@@ -84,7 +85,7 @@ class Ours:
         number, before = len(self.counts), self._totals()
         self._query.asked.release()
         self._until(lambda: len(self._told.batches) > number)
-        seconds = self._told.batches[number]["durationMs"]["triggerExecution"] / 1000
+        seconds: float = self._told.batches[number]["durationMs"]["triggerExecution"] / 1000
         self._until(lambda: self._query.begun > number + 1 or not self._started.active)
         counts = Counts(*(now - then for now, then in zip(self._totals(), before, strict=True)))
         proven(self._rows, sum(counts))
@@ -171,20 +172,24 @@ def _run(ours: Ours, theirs: Theirs, rounds: int) -> dict[str, tuple[float, ...]
 def _compare(lake: Path, peer: Path) -> None:
     """Raises CountError unless both have the same silver, and dead letters of the same records."""
     for table, columns, key in ((LEADS, COMPARED, ["id"]), (DEAD_LETTERS, PLACE, PLACE)):
-        ours, theirs = (_sorted(_path(one, table), columns, key) for one in (lake, peer))
+        ours, theirs = (_in_order(_path(one, table), key) for one in (lake, peer))
         for name in columns:
-            found = ours.column(name)
-            if not found.equals(theirs.column(name).cast(found.type)):
+            found, expected = ours(name), theirs(name)
+            if not found.equals(expected.cast(found.type)):
                 raise CountError(f"{table.full_name}: refine and the peer differ in {name}")
 
 
-def _sorted(folder: Path, columns: list[str], key: list[str]) -> pa.Table:
-    """The table's rows, in one order."""
+def _in_order(folder: Path, key: list[str]) -> Callable[[str], pa.ChunkedArray]:
+    """A function that gives a column of the table, its rows sorted by the key; one at a time is in memory."""
     files = [folder / unquote(part["path"]) for part in live_files(folder)]
-    parts = [pq.ParquetFile(file, coerce_int96_timestamp_unit="us").read(columns) for file in files]
-    schema = parts[0].schema
-    rows = pa.concat_tables([part.select(schema.names).cast(schema) for part in parts])
-    return rows.sort_by([(name, "ascending") for name in key])
+
+    def read(columns: list[str]) -> pa.Table:
+        parts = [pq.ParquetFile(file, coerce_int96_timestamp_unit="us").read(columns) for file in files]
+        schema = pa.schema([parts[0].schema.field(name) for name in columns])
+        return pa.concat_tables([part.select(columns).cast(schema) for part in parts])
+
+    order = pc.sort_indices(read(key), [(name, "ascending") for name in key])
+    return lambda name: read([name]).column(0).take(order)
 
 
 def _path(lake: Path, table: Table) -> Path:
