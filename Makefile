@@ -10,8 +10,10 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 # Stamps carry a digest of the list they were made from: a changed list is a new stamp.
 REQUIREMENTS := $(shell sha256sum requirements.txt | cut -c1-16)
+REQUIREMENTS_BENCH := $(shell sha256sum requirements-bench.txt | cut -c1-16)
 POM := $(shell sha256sum pom.xml | cut -c1-16)
 INSTALLED := .venv/.requirements-$(REQUIREMENTS)
+INSTALLED_BENCH := .venv/.requirements-bench-$(REQUIREMENTS_BENCH)
 JARS := jars/.pom-$(POM)
 
 .PHONY: help setup tools servers up down status logs demo test test-faults with-stack archive test-fast check bench clean
@@ -59,8 +61,8 @@ check: $(INSTALLED) ## Lint, formatting, types and import rules
 	$(VENV)/mypy
 	$(VENV)/lint-imports
 
-bench: setup ## Measure refine against a bare peer (python -m tests.perf.refine --help)
-	@$(VENV)/python -m tests.perf.refine
+bench: setup $(INSTALLED_BENCH) ## Race against peers: make bench [RACES="bronze api"] [ROWS=n] [ROUNDS=n] [OUT=folder]
+	@$(VENV)/python -m tests.perf.bench $(RACES) $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(OUT),--out $(OUT))
 
 clean: down ## Stop the stack; remove .venv, jars and .local (data, lake and secrets, too)
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m local uninstall; fi
@@ -77,6 +79,11 @@ $(INSTALLED): | tools
 	@echo "setup: Python packages into .venv" >&2
 	@$(VENV)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.txt
 	@rm -f .venv/.requirements-*; touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	@echo "bench: the peers' Python packages into .venv" >&2
+	@$(VENV)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	@rm -f .venv/.requirements-bench-*; touch $@
 
 $(JARS): | tools
 	@echo "setup: Spark's jars into jars/" >&2

@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -117,11 +118,15 @@ def demo(
     warm_up: Annotated[
         float, typer.Option(min=0, help="Seconds of the same traffic before, left out of the latencies.")
     ] = 0,
+    patience: Annotated[
+        float, typer.Option(min=1, help="Seconds that the start, and the last rows, may each take.")
+    ] = 240,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file, too.")] = None,
 ) -> None:
     """Run the whole way once: events in, tables and sinks out, and the proof that they agree."""
     from local.demo import demo as run
 
-    raise typer.Exit(run(seconds, rate, warm_up))
+    raise typer.Exit(run(seconds, rate, warm_up, patience, out))
 
 
 @app.command()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from headwater.clock import utc_now
 from headwater.errors import HeadwaterError, SetupError
@@ -21,7 +22,7 @@ from local.demo_check import check, prefix, proof
 from local.demo_connectors import Shares, outcomes, unsettled
 from local.demo_migrate import migrate
 from local.demo_processes import Child
-from local.demo_report import Measured, report
+from local.demo_report import Measured, report, write
 from local.demo_send import Tally, send_http, send_kafka
 from local.demo_watch import (
     Delivery,
@@ -45,8 +46,7 @@ EVENTS_OUT = ("lead.normalized", "lead.captured")
 BACKLOG = 1000
 KAFKA_RATE = 60.0
 SEED = 20
-_STARTS_WITHIN_S = 240.0
-_ARRIVES_WITHIN_S = 240.0
+PATIENCE_S = 240.0
 _TICK_S = 0.2
 _TELL_EVERY_S = 4.0
 _GATE_FAILED = 3
@@ -55,10 +55,14 @@ _GATE_FAILED = 3
 class Demo:
     """One run. Its keys begin with `run`, so that a second run meets nothing of the first."""
 
-    def __init__(self, seconds: float, rate: float, warm_up: float) -> None:
+    def __init__(
+        self, seconds: float, rate: float, warm_up: float, patience: float, out: Path | None
+    ) -> None:
         self.seconds = seconds
         self.warm_up = warm_up
         self.rate = rate
+        self.patience = patience
+        self.out = out
         self.began = time.monotonic()
         self.since = utc_now()
         self.run = f"demo-{secrets.token_hex(4)}-"
@@ -111,11 +115,13 @@ class Demo:
             self.run, self.tallies, rows, self.watch.seen, produced, connectors, self.live,
             self.measured_from, seconds,
         )  # fmt: skip
+        if self.out:
+            write(measured, findings, self.out)
         print(report(measured, findings, self.settings), flush=True)
         return _GATE_FAILED if findings.faults else 0
 
     def _ended(self, job: Child) -> None:
-        self._until(lambda: job.exit_code is not None, _STARTS_WITHIN_S, lambda: f"  {job.name} runs", job)
+        self._until(lambda: job.exit_code is not None, lambda: f"  {job.name} runs", job)
 
     def _start(self, at_the_end: ExitStack) -> None:
         ports = f"the API on port {self.settings.api.port}, a receiver for connectors on {RECEIVER.number}"
@@ -129,7 +135,7 @@ class Demo:
             child = Child(name, *words, variables=variables)
             at_the_end.callback(child.kill)
             self.children.append(child)
-        self._until(demo_connectors.answers, _STARTS_WITHIN_S, lambda: "  waiting for the receiver")
+        self._until(demo_connectors.answers, lambda: "  waiting for the receiver")
         demo_connectors.plan_faults()
         self.watch = Watch(self.settings, self.run, self.since)
         self.watch.start()
@@ -139,8 +145,8 @@ class Demo:
         """Kafka fills while Spark starts. Once that is in both sinks, every query is known to run."""
         self.tell(f"sending {BACKLOG:,} records to Kafka while Spark starts")
         send_kafka(self.settings, TOPIC, self._events(Way.KAFKA, BACKLOG, "b", SEED), 0, self._kafka)
-        self._until(lambda: live(self.settings), _STARTS_WITHIN_S, lambda: "  waiting for the API")
-        self._arrived("Spark starts and takes the backlog", _STARTS_WITHIN_S)
+        self._until(lambda: live(self.settings), lambda: "  waiting for the API")
+        self._arrived("Spark starts and takes the backlog")
 
     def _send(self, doing: str, part: str, seconds: float) -> None:
         """HTTP and Kafka traffic at once, for so long."""
@@ -161,7 +167,7 @@ class Demo:
                 ),
                 pool.submit(send_kafka, self.settings, TOPIC, produced, KAFKA_RATE, self._kafka),
             ]
-            self._until(lambda: all(s.done() for s in senders), 4 * seconds + 60, self._counters)
+            self._until(lambda: all(s.done() for s in senders), self._counters, limit_s=4 * seconds + 60)
             for sender in senders:
                 sender.result()
 
@@ -172,7 +178,7 @@ class Demo:
     def _drain(self) -> None:
         """One more record, after all others: when it has arrived, refine has taken all before it."""
         send_kafka(self.settings, TOPIC, self._events(Way.KAFKA, 1, "z", SEED), 0, self._kafka)
-        self._arrived("waiting for the last rows", _ARRIVES_WITHIN_S)
+        self._arrived("waiting for the last rows")
         wanted = len(self._tenants())
 
         def produced() -> bool:
@@ -180,29 +186,24 @@ class Demo:
             dead = found[REFUSALS] + self._kafka.sent[Kind.BROKEN]
             return found[LETTERS] >= dead and all(found[topic] >= wanted for topic in EVENTS_OUT)
 
-        self._until(
-            produced, _ARRIVES_WITHIN_S, lambda: f"  outgoing topics: {self._produced()}", every_s=1.0
-        )
+        self._until(produced, lambda: f"  outgoing topics: {self._produced()}", every_s=1.0)
         posted = self.shares.wanted(self._tenants())
         self._until(
             lambda: not unsettled(posted, self._deliveries()),
-            _ARRIVES_WITHIN_S,
             lambda: f"  connectors: {unsettled(posted, self._deliveries()):,} deliveries are open",
             every_s=1.0,
         )
-        self.tell(
-            f"all {wanted:,} leads are in both sinks and on {' and '.join(EVENTS_OUT)}, "
-            f"dead letters on {LETTERS}"
-        )
+        topics = " and ".join(EVENTS_OUT)
+        self.tell(f"all {wanted:,} leads are in both sinks and on {topics}, dead letters on {LETTERS}")
 
-    def _arrived(self, what: str, limit_s: float) -> None:
+    def _arrived(self, what: str) -> None:
         wanted = self._tenants()
 
         def indexed() -> bool:
             return documents_in_elasticsearch(self.settings, wanted) >= len(wanted)
 
-        self._until(lambda: self.watch.has(wanted), limit_s, lambda: f"  {what}: {self._arrivals(wanted)}")
-        self._until(indexed, limit_s, lambda: f"  {what} in Elasticsearch", every_s=1.0)
+        self._until(lambda: self.watch.has(wanted), lambda: f"  {what}: {self._arrivals(wanted)}")
+        self._until(indexed, lambda: f"  {what} in Elasticsearch", every_s=1.0)
 
     def _stop(self) -> Child:
         """Both end between two batches; the jobs, which are returned, then prove what they did."""
@@ -260,13 +261,15 @@ class Demo:
     def _until(
         self,
         done: Callable[[], bool],
-        limit_s: float,
         line: Callable[[], str],
         *expected_to_end: Child,
+        limit_s: float = 0.0,
         every_s: float = _TICK_S,
     ) -> None:
-        """Wait, telling how far it is. HeadwaterError when a process dies meanwhile, or it takes too long."""
-        began = told = time.monotonic()
+        """Wait, telling how far it is. HeadwaterError when a process dies meanwhile, or it takes longer than
+        `limit_s`, or than our patience if that is more."""
+        limit_s, began = max(limit_s, self.patience), time.monotonic()
+        told = began
         while not done():
             for child in self.children:
                 child.check()
@@ -280,10 +283,12 @@ class Demo:
             time.sleep(every_s)
 
 
-def demo(seconds: float, rate: float, warm_up: float = 0.0) -> int:
-    """Run it. SIGTERM ends it like Ctrl-C: what it started is stopped."""
+def demo(
+    seconds: float, rate: float, warm_up: float = 0.0, patience: float = PATIENCE_S, out: Path | None = None
+) -> int:
+    """Run it; `out` gets the figures as JSON. SIGTERM ends it like Ctrl-C: what it started is stopped."""
     with _ended_by_sigterm():
-        return Demo(seconds, rate, warm_up).go()
+        return Demo(seconds, rate, warm_up, patience, out).go()
 
 
 @contextmanager

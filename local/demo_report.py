@@ -1,7 +1,9 @@
 """What the demo prints at its end: counts, rows, speed, latency, and where to look."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from headwater.settings import Settings
 from local.demo_check import Findings
@@ -44,6 +46,20 @@ def report(measured: Measured, findings: Findings, settings: Settings) -> str:
         _verdict(findings, measured.seconds),
     ]
     return "\n\n".join(parts)
+
+
+def write(measured: Measured, findings: Findings, out: Path) -> None:
+    """The figures for programs, as JSON: events a second, latencies in seconds, and what was not as it should
+    be."""
+    http, whole = _rates(measured)
+    numbers = {
+        "run": measured.run,
+        "http_events_per_s": http,
+        "events_per_s": whole,
+        "latency_s": _latencies(measured),
+        "faults": findings.faults,
+    }
+    out.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
 def _outcomes(measured: Measured, findings: Findings) -> str:
@@ -101,31 +117,54 @@ def _connectors(measured: Measured) -> str:
 
 
 def _speed(measured: Measured) -> str:
-    http = measured.tallies[Way.HTTP]
-    whole = measured.live / max(max(measured.seen.values(), default=http.began) - http.began, 0.001)
+    http, whole = _rates(measured)
     return (
-        f"Speed: {http.per_second:.0f} events/s sent by HTTP; {whole:.0f} events/s through the pipeline\n"
+        f"Speed: {http:.0f} events/s sent by HTTP; {whole:.0f} events/s through the pipeline\n"
         f"({measured.live:,} events by HTTP and Kafka, from the first sent to the last row in PostgreSQL)."
     )
 
 
-def _latency(measured: Measured) -> str:
+def _rates(measured: Measured) -> tuple[float, float]:
+    """Events a second: sent by HTTP, and through the pipeline."""
     http = measured.tallies[Way.HTTP]
-    due = {key: at for key, at in http.due.items() if at >= measured.measured_from}
-    keys = [key for key in http.confirmed if key in measured.seen and key in due]
-    series = {
-        "due to be sent → HTTP 202": [http.confirmed[key] - due[key] for key in keys],
-        "HTTP 202 → row in PostgreSQL": [measured.seen[key] - http.confirmed[key] for key in keys],
-        "due to be sent → row in PostgreSQL": [measured.seen[key] - due[key] for key in keys],
-    }
+    last = max(measured.seen.values(), default=http.began)
+    return http.per_second, measured.live / max(last - http.began, 0.001)
+
+
+def _latency(measured: Measured) -> str:
+    series = _latencies(measured)
     rows = [
-        [name, *[f"{quantile(values, q):.2f}" for q in (0.5, 0.95, 1.0)]] for name, values in series.items()
+        [_SERIES[name], *[f"{found[key]:.2f}" for key in ("p50", "p95", "max")]]
+        for name, found in series.items()
     ]
     note = (
         "A row's time is when a query, asked every 0.2 s, first returned it: up to 0.2 s late, never early.\n"
         "Events are sent when due, whether or not earlier answers have come."
     )
     return _table([("seconds", "p50", "p95", "max"), *rows]) + "\n" + note
+
+
+_SERIES = {
+    "due_to_accepted": "due to be sent → HTTP 202",
+    "accepted_to_row": "HTTP 202 → row in PostgreSQL",
+    "due_to_row": "due to be sent → row in PostgreSQL",
+}
+
+
+def _latencies(measured: Measured) -> dict[str, dict[str, float]]:
+    """Seconds, by the names of _SERIES."""
+    http = measured.tallies[Way.HTTP]
+    due = {key: at for key, at in http.due.items() if at >= measured.measured_from}
+    keys = [key for key in http.confirmed if key in measured.seen and key in due]
+    series = {
+        "due_to_accepted": [http.confirmed[key] - due[key] for key in keys],
+        "accepted_to_row": [measured.seen[key] - http.confirmed[key] for key in keys],
+        "due_to_row": [measured.seen[key] - due[key] for key in keys],
+    }
+    return {
+        name: {key: quantile(values, share) for key, share in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))}
+        for name, values in series.items()
+    }
 
 
 def quantile(values: Sequence[float], share: float) -> float:

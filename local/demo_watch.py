@@ -117,13 +117,14 @@ def documents_in_elasticsearch(settings: Settings, tenants: dict[str, str]) -> i
     server = settings.elasticsearch
     secret = server.password.get_secret_value() if server.password else ""
     login = (server.username, secret) if server.username else None
+    index = f"{server.prefix}{INDEX}"
     found = 0
     try:
         with Elasticsearch(server.url, basic_auth=login, request_timeout=30) as client:
-            client.indices.refresh(index=INDEX)
+            client.indices.refresh(index=index)
             for start in range(0, len(ids), _IDS_AT_ONCE):
                 query = {"terms": {"id": ids[start : start + _IDS_AT_ONCE]}}
-                found += int(client.count(index=INDEX, query=query)["count"])
+                found += int(client.count(index=index, query=query)["count"])
     except (ApiError, TransportError) as fault:
         raise TransientError(
             f"Elasticsearch does not answer the demo's question ({type(fault).__name__})"

@@ -16,9 +16,10 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -117,21 +118,26 @@ def requests(key: str, seed: int) -> Iterator[Request]:
 async def load(server: ApiServer, seconds: float, rate: float, seed: int) -> Measured:
     """Send for that long, and wait for the last answers."""
     measured = Measured()
+    sampler = asyncio.create_task(sample(server, measured))
+    source = islice(requests(server.key, seed), round(seconds * rate))
+    await send(server.port, source, rate, measured)
+    sampler.cancel()
+    return measured
+
+
+async def send(port: int, source: Iterable[Request], rate: float, measured: Measured) -> None:
+    """Each request when it is due, so many a second; back when all are answered."""
     waiting: asyncio.Queue[tuple[float, Request] | None] = asyncio.Queue()
-    source = requests(server.key, seed)
     async with asyncio.TaskGroup() as lines_out:
         for _ in range(CONNECTIONS):
-            lines_out.create_task(send_all(server.port, waiting, measured))
-        sampler = asyncio.create_task(sample(server, measured))
+            lines_out.create_task(send_all(port, waiting, measured))
         began = time.perf_counter()
-        for number in range(round(seconds * rate)):
-            due, request = began + number / rate, next(source)
+        for number, request in enumerate(source):
+            due = began + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             waiting.put_nowait((due, request))
         for _ in range(CONNECTIONS):
             waiting.put_nowait(None)
-    sampler.cancel()
-    return measured
 
 
 async def send_all(

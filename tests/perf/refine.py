@@ -3,7 +3,8 @@
 Sample leads → bronze files in a lake of its own, a file per Kafka partition a batch; then, in this process,
 two queries once through all of them: refine itself (decode, judge, normalise, dedupe, write silver, dead
 letters and ledger), and a bare peer that only decodes by from_json, hashes the key, dedupes and writes.
-Prints a JSON line per batch, then the medians of the warm ones and their ratio.
+A batch is by default as large as the largest of ingest (`streams.max_offsets_per_trigger`), which is what a
+backlog gives. Prints a JSON line per batch, then the medians of the warm ones and their ratio.
 """
 
 import argparse
@@ -69,8 +70,8 @@ class Bare:
 def main() -> None:
     """Measure, and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("--batches", type=int, default=10)
-    options.add_argument("--rows", type=int, default=60_000, help="records in a batch")
+    options.add_argument("--batches", type=int, default=8)
+    options.add_argument("--rows", type=int, default=200_000, help="records in a batch")
     options.add_argument("--broken", type=float, default=0.02, help="share of broken records")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="headwater-perf-") as folder:

@@ -1,11 +1,14 @@
 """The demo's verdict: it is content only when what was sent and what the tables have are the same."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from local.demo_check import differences
-from local.demo_report import quantile
+from local.demo_check import Findings, differences
+from local.demo_report import Measured, quantile, write
 from local.demo_send import Tally
-from local.traffic import Mix, Way, traffic
+from local.traffic import Kind, Mix, Way, traffic
 
 
 def sent(way: Way) -> Tally:
@@ -58,3 +61,17 @@ def test_an_answer_that_should_have_been_another_is_named() -> None:
 def test_quantiles_are_values_that_were_measured() -> None:
     assert [quantile(range(1, 101), q) for q in (0.5, 0.95, 1.0)] == [50, 95, 100]
     assert quantile([7.0], 0.5) == 7.0
+
+
+def test_the_figures_for_programs_are_of_the_measured_part_only(tmp_path: Path) -> None:
+    http = Tally(began=100.0, ended=110.0)
+    for key, due in (("warm", 100.0), ("first", 105.0), ("second", 106.0)):
+        http.due[key], http.confirmed[key] = due, due + 0.5
+    http.sent[Kind.VALID] = 3
+    seen = {"warm": 130.0, "first": 107.5, "second": 110.0}
+    measured = Measured("r-", {Way.HTTP: http}, {}, seen, {}, {}, 60, 105.0, 50.0)
+    write(measured, Findings({}, {}, ["a fault"]), tmp_path / "figures.json")
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["latency_s"]["accepted_to_row"] == {"p50": 2.0, "p95": 3.5, "max": 3.5}
+    assert found["latency_s"]["due_to_row"]["max"] == 4.0
+    assert (found["http_events_per_s"], found["events_per_s"], found["faults"]) == (0.3, 2.0, ["a fault"])
