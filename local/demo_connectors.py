@@ -20,7 +20,7 @@ from local.environment import RECEIVER
 from local.places import SECRETS
 from local.traffic import Event, Kind
 
-# One lead in eighty each. A connector does some dozens a second, and its share takes cores from the others.
+# One lead in eighty each: a delivery costs both sides milliseconds of the cores that all the others need.
 SHARES: dict[str, dict[str, str]] = {
     "crm": {"submission_type": "demo_request", "source": "website", "utm_campaign": "brand"},
     "marketing": {"submission_type": "newsletter", "source": "landing-page", "utm_campaign": "été-2025"},
