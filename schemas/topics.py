@@ -61,5 +61,8 @@ def _topic(name: str, partitions: int, days: int, replication: int) -> NewTopic:
             "retention.ms": str(days * DAY_MS),
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
             "min.insync.replicas": str(max(1, replication - 1)),
+            # Dated by the sender, a record of a clock that is an hour ahead would be refused (Kafka's
+            # message.timestamp.after.max.ms): the API, or a delivery, would stand still.
+            "message.timestamp.type": "LogAppendTime",
         },
     )

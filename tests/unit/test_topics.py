@@ -29,6 +29,11 @@ def test_a_topic_takes_records_above_our_own_limit_so_that_they_become_dead_lett
     assert int(topic.topic_configs["max.message.bytes"]) > 20 * ROW_LIMIT_BYTES
 
 
+@pytest.mark.parametrize("topic", DECLARED.values(), ids=DECLARED)
+def test_a_topic_takes_records_of_a_sender_whose_clock_is_ahead(topic: NewTopic) -> None:
+    assert topic.topic_configs["message.timestamp.type"] == "LogAppendTime"
+
+
 @pytest.mark.parametrize(("replication", "in_sync"), [(1, "1"), (2, "1"), (3, "2")])
 def test_all_but_one_replica_must_acknowledge(replication: int, in_sync: str) -> None:
     for topic in declared_topics(replication):
