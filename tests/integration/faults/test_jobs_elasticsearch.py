@@ -86,6 +86,9 @@ def test_too_many_requests_delay_and_bad_documents_become_dead_letters_alone(
     assert ended.code == 0, ended.why
     assert max(mixed.seen.values()) > 5
 
+    late = [good("globex", f"late{n}.{kind}", source=kind) for kind in REFUSED for n in range(3)]
+    places, refused = [*places, *world.send(late)], [*refused, *late]
+    world.done("run", "--once")
     told = {
         (row["source_topic"], row["source_partition"], row["source_offset"]): row for row in letters(world)
     }
