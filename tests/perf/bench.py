@@ -10,12 +10,12 @@ written is counted at the destination, and a race whose counts are wrong has no 
 
 import argparse
 import importlib
+import signal
 import sys
-import traceback
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from headwater.log import configure_logging
@@ -26,6 +26,10 @@ from tests.perf.figures import Figure
 
 _RACE_FAILED = 1
 _STACK_DOWN = 2
+
+
+class RaceFailedError(Exception):
+    """A race ended without figures; the others go on."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Race:
 
 # The race is the function `race(rows, rounds) -> list[Figure]` of tests/perf/race_<name>.py.
 RACES = {
-    "bronze": Race(400_000, 5),
+    "bronze": Race(1_000_000, 5),
     "silver": Race(200_000, 5),
     "api": Race(2_400, 3),  # rows: requests at the calm rate
     "postgres": Race(100_000, 5),
@@ -50,6 +54,7 @@ RACES = {
 
 def main() -> int:
     """Race, print, write."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     asked = options()
     if down := [row.name for row in status() if row.state != "up"]:
         say(f"bench: the local stack is not up ({', '.join(down)}): run `make up` first")
@@ -63,8 +68,7 @@ def main() -> int:
         say(f"bench: {name}, {rows:,} rows, {rounds} rounds")
         try:
             figures += in_process(name, rows, rounds)
-        except Exception:  # the other races go on; the fault is told, and decides the exit code
-            traceback.print_exc()
+        except RaceFailedError:
             failed.append(name)
             continue
         save(asked.out / "bench.json", facts, figures)
@@ -101,18 +105,33 @@ def at_least_one(text: str) -> int:
 
 
 def in_process(name: str, rows: int, rounds: int) -> list[Figure]:
-    """The race in a process of its own: neither its JVM nor its heap is there for the next one."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(run, name, rows, rounds).result()
+    """The race in a process of its own: neither its JVM nor its heap is there for the next one.
 
-
-def run(name: str, rows: int, rounds: int) -> list[Figure]:
-    """The race, here."""
-    configure_logging("WARNING")
-    found: list[Figure] = importlib.import_module(f"tests.perf.race_{name.replace('-', '_')}").race(
-        rows, rounds
-    )
+    Raises RaceFailedError; it has told why. When we are ended, so is it, with all that it started.
+    """
+    spawn = get_context("spawn")
+    ours, its = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=run, args=(name, rows, rounds, its))
+    process.start()
+    its.close()
+    try:
+        found: list[Figure] = ours.recv()
+    except EOFError:
+        raise RaceFailedError(name) from None
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        process.join()
     return found
+
+
+def run(name: str, rows: int, rounds: int, to: Connection) -> None:
+    """The race, here, and its figures to that end of a pipe."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, lambda *_: None)  # of Ctrl-C our parent hears, too, and ends us once
+    configure_logging("WARNING")
+    to.send(importlib.import_module(f"tests.perf.race_{name.replace('-', '_')}").race(rows, rounds))
 
 
 def finish(figures: Sequence[Figure], folder: Path) -> None:

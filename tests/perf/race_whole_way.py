@@ -82,25 +82,32 @@ def race(rows: int, rounds: int) -> list[Figure]:
 
 
 def run(world: World, seconds: float, conf: dict[str, str]) -> dict[str, Any]:
-    """The demo's figures with these Spark settings. Raises CalledProcessError when it does not end well."""
+    """The demo's figures with these Spark settings. Raises AssertionError when it does not end well."""
     out = world.folder / "demo.json"
     words = ("--warm-up", WARM_UP_S, "--seconds", seconds, "--rate", RATE, "--patience", PATIENCE_S)
     own = {name: world.env[name] for name in ADDRESSES} | {"HEADWATER_SPARK__CONF": json.dumps(conf)}
     world.open()
     try:
-        subprocess.run(
-            [sys.executable, "-m", "local", "demo", *map(str, words), "--json", str(out)],
-            cwd=ROOT,
-            env=os.environ | own,
-            stdout=sys.stderr,
-            check=True,
-        )
+        demo([*map(str, words), "--json", str(out)], os.environ | own)
     finally:
         world.close()
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     p95 = dig(found, MEASURES["p95 s"][0])
     say(f"  whole way: {PEER if conf else OURS}: p95 {p95:.1f} s, {found['events_per_s']:.0f} events/s")
     return found
+
+
+def demo(words: list[str], environment: dict[str, str]) -> None:
+    """Run it to its end; when we are ended, it is asked to stop what it started."""
+    argv = [sys.executable, "-m", "local", "demo", *words]
+    process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=sys.stderr)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    assert code == 0, f"the demo ended with exit code {code}"
 
 
 def dig(document: dict[str, Any], path: tuple[str, ...]) -> float:
