@@ -43,8 +43,8 @@ def show(
     """List deliveries, newest first.
 
     status: pending (due at next_attempt_at), delivered, dead (refused, or given up after 72 h; a dead letter
-    has been written), gone (its lead was erased meanwhile). last: the last answer's status, or why there was
-    none: timeout, connection, protocol, address_refused, lead_missing.
+    has been written), gone (its lead was erased meanwhile, or `only` left it out). last: the last answer's
+    status, or why there was none: timeout, connection, protocol, address_refused, lead_missing, left_out.
     """
     wanted = Wanted(connector=connector, status=_known(status))
     rows = _asked(env, lambda settings: Overview(settings).newest(wanted, limit))

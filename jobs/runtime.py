@@ -108,8 +108,12 @@ class Runtime:
 
     def _start_again(self, one: Running, started: Started) -> None:
         _log.warning("query_restarts", query=one.work.name, why="the clock was set back", in_s=0.0)
-        started.stop()
         one.started = None
+        try:
+            started.stop()
+        except Exception as fault:  # it may not end in time; the others go on
+            _log.error("stop_failed", query=one.work.name, exc_info=fault)
+            self._fell(one, translate(fault) or HeadwaterError(type(fault).__name__))
 
     def _start(self, one: Running) -> None:
         one.clock_was_set_back = False

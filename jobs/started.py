@@ -63,14 +63,15 @@ class StartedQuery:
         self._fault: HeadwaterError | None = None
         self._stopping = False
         self._waiting_at_gate = False
-        self._unreported: int | None = None
+        self._written: int | None = None
+        self._reported: int | None = None
         self._stream = self._start()
 
     @property
     def active(self) -> bool:
-        active, batch = self._stream.isActive, self._unreported
-        if batch is not None and report(self._query.name, self._stream, batch) and batch == self._unreported:
-            self._unreported = None
+        active, batch = self._stream.isActive, self._written
+        if batch is not None and batch != self._reported and report(self._query.name, self._stream, batch):
+            self._reported = batch
         return active
 
     @property
@@ -79,7 +80,9 @@ class StartedQuery:
 
     @property
     def waits_by_wall_clock(self) -> bool:
-        return not self._way.once and not self._stream.status["isTriggerActive"]
+        status = self._stream.status
+        begun = not status["message"].startswith("Initializing")
+        return not self._way.once and begun and not status["isTriggerActive"]
 
     def stop(self) -> None:
         self._stopping = True
@@ -112,7 +115,7 @@ class StartedQuery:
             self._fault = translate(fault) or HeadwaterError(type(fault).__name__)
             _log.error("batch_failed", query=self._query.name, batch_id=number, exc_info=fault)
             raise
-        self._unreported = number
+        self._written = number
         self._way.went_well()
         BATCH_SECONDS.labels(self._query.name).observe(time.monotonic() - began)
 

@@ -152,6 +152,7 @@ class Webhook:
             return
         # It was entered while leads did not have it, or was another, or `only` was.
         self.deliveries.end(one, "gone", None, None, "left_out")
+        _log.info("delivery_ended", query=self.name, event_id=one.event_id, end="gone", error="left_out")
         EVENTS.labels(self.name, STREAM, "left_out").inc()
 
     def _again(self, one: Claimed, answer: Answer, end: str) -> None:

@@ -5,6 +5,7 @@ claimed: leads may not have had the row before, or another version of it.
 
 A claim is a lease: `next_attempt_at` moves behind the time that a request may take, so a row whose sender was
 killed comes due again by itself. Every time here is PostgreSQL's: the clocks of those who send may differ.
+Only a date in a receiver's Retry-After is measured by the sender's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,12 +61,14 @@ FROM claimed LEFT JOIN leads AS kept
   ON kept.id = claimed.lead_id AND kept.row_version >= claimed.row_version
 ORDER BY claimed.id
 """
-# Whoever still holds the lease decides; that it was delivered is true whoever says so.
+# Whoever still holds the lease decides; that it was delivered is true whoever says so. Rows are locked by id,
+# as by whoever has them tried again: in two orders they would wait for each other.
 DELIVERED = """
 UPDATE webhook_deliveries AS sent
 SET status = 'delivered', delivered_at = now(), last_status = taken.status, last_error = NULL
-FROM unnest(%s::bigint[], %s::int[]) AS taken (id, status)
+FROM unnest(%(ids)s::bigint[], %(statuses)s::int[]) AS taken (id, status)
 WHERE sent.id = taken.id AND sent.status <> 'delivered'
+  AND sent.id IN (SELECT id FROM webhook_deliveries WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE)
 """
 END = """
 UPDATE webhook_deliveries SET status = %s, dead_reason = %s, last_status = %s, last_error = %s
@@ -155,7 +158,7 @@ class Deliveries:
     def delivered(self, statuses: Mapping[int, int]) -> None:
         """They were taken: id → status."""
         with self._link() as connection:
-            connection.execute(DELIVERED, (list(statuses), list(statuses.values())))
+            connection.execute(DELIVERED, {"ids": list(statuses), "statuses": list(statuses.values())})
 
     def again(self, claimed: Claimed, wait: timedelta, status: int | None, error: str | None) -> None:
         """It was not; try again after that."""

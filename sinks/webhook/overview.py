@@ -16,11 +16,11 @@ SELECT id, connector, status, attempts, last_status, last_error, dead_reason, ne
 FROM webhook_deliveries WHERE {} ORDER BY id DESC LIMIT {}
 """
 SESSION = "-c timezone=UTC -c statement_timeout=60s"
-# `attempts` starts again as well: the first wait is short.
+# `attempts` starts again as well: the first wait is short. Rows are locked by id, as by who delivers them.
 RETRY = """
 UPDATE webhook_deliveries
 SET status = 'pending', attempts = 0, next_attempt_at = now(), pending_since = now(), dead_reason = NULL
-WHERE status <> 'delivered' AND {}
+WHERE id IN (SELECT id FROM webhook_deliveries WHERE status <> 'delivered' AND {} ORDER BY id FOR UPDATE)
 """
 
 

@@ -166,6 +166,6 @@ def retry_after(value: bytes | None, now: datetime) -> float | None:
         return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of a year of twenty digits
         return None
     return max(0.0, (moment - now).total_seconds()) if moment.tzinfo else None

@@ -65,6 +65,7 @@ def test_all_attempts_fit_into_seventy_two_hours() -> None:
         (b"Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
         (b"99999999999999999999", 999999999.0),
         (b"soon", None),
+        (b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
         (b"-5", None),
         (b"\xff", None),
         (b"", None),
