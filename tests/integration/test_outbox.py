@@ -290,5 +290,5 @@ def test_what_kafka_does_not_acknowledge_stays_unrelayed(
 
 
 def test_a_missing_topic_says_run_migrate(relay: Relay) -> None:
-    with pytest.raises(SetupError, match="run `python -m jobs migrate`"):
+    with pytest.raises(SetupError, match="create it with `python -m jobs migrate`"):
         relay(f"test.nowhere.{uuid.uuid4().hex}")
