@@ -35,17 +35,18 @@ def _deliver(context: Context, order: Any) -> None:
 def _run(context: Context, order: Any) -> dict[str, Any]:
     domains = order.domains or tuple(sorted({c.domain for c in contracts().values()}))
     stages: list[list[Query | Loop]] = [[], [], [], [], []]
+    ingests, refines, deliveries, announcing, letters = stages
     for domain in domains:
-        stages[0].append(Ingest(context, domain))
-        stages[1].append(Refine(context, domain))
+        ingests.append(Ingest(context, domain))
+        refines.append(Refine(context, domain))
         for system in sorted(system for found, system in SINKS if found == domain):
             # Dead letters go last: other deliveries, and connectors, make some.
-            last = SINKS[domain, system].table == DEAD_LETTERS
-            stages[4 if last else 2].append(Deliver(context, domain, system))
-        stages[3] += [make(context) for make in enabled_loops(context.settings, domain)]
+            stage = letters if SINKS[domain, system].table == DEAD_LETTERS else deliveries
+            stage.append(Deliver(context, domain, system))
+        announcing += [make(context) for make in enabled_loops(context.settings, domain)]
     runtime = Runtime(context, once=order.once)
     # A new connector begins with the leads from its own start on: before queries that take seconds to start.
-    at_once = [work for stage in (stages[3], *stages[:3], stages[4]) for work in stage]
+    at_once = [*announcing, *ingests, *refines, *deliveries, *letters]
     # With --once each stage takes all that the one before has left.
     for works in stages if order.once else [at_once]:
         runtime.run(works)

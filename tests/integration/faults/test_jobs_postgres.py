@@ -6,7 +6,6 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,7 +16,7 @@ from local import places, process
 from local.postgres import SERVER, dsn
 from local.server import Server
 from tests.integration.api_server import free_port
-from tests.integration.broker import Broker, eventually
+from tests.integration.broker import eventually
 from tests.integration.jobs_harness import World, check, good, slice_of
 from tests.integration.outgoing import check_topics, records
 
@@ -58,14 +57,9 @@ def postgres(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def world(postgres: Server, broker: Broker, tmp_path: Path) -> Iterator[World]:
-    """As the other tests' world, with its database on this test's server."""
-    made = World(tmp_path / "world", broker)
-    try:
-        made.open()
-        yield made
-    finally:
-        made.close()
+def world(postgres: Server, world: World) -> World:
+    """As the other tests' world, with its database on this test's server, which is up before it is made."""
+    return world
 
 
 def test_a_server_that_crashes_in_mid_copy_loses_and_doubles_nothing(
