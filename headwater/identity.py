@@ -2,8 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ _Int = TypeVar("_Int", int, "NDArray[np.int64]")
 NAMESPACE = uuid.UUID("5f0c9c52-7d0b-5e0f-9d8a-6a1f3b7c2d41")
 _NAMESPACE_BYTES = NAMESPACE.bytes
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-_TENANTS_REMEMBERED = 10_000
 
 
 def event_id(tenant_id: str, key: str) -> str:
@@ -35,14 +33,14 @@ def message_key(tenant_id: str, key: str) -> bytes:
     return f"{tenant_id}|{key}".encode()
 
 
-def dedupe_hash(stream: str, tenant_id: str, key: Iterable[str]) -> str:
-    """SHA-256 in hex of stream, tenant and key parts, length-prefixed so that no two keys collide."""
-    return hashlib.sha256(_whose(stream, tenant_id) + b"".join(map(_prefixed, key))).hexdigest()
-
-
-@lru_cache(maxsize=_TENANTS_REMEMBERED)
-def _whose(stream: str, tenant_id: str) -> bytes:
-    return _prefixed(stream) + _prefixed(tenant_id)
+def dedupe_hashes(stream: str, tenants: Sequence[str], key: Sequence[Sequence[str]]) -> list[str]:
+    """SHA-256 in hex of stream, tenant and key parts of each event, length-prefixed so that no two keys
+    collide. Tenants and each part of the key are columns."""
+    whose = {tenant: _prefixed(stream) + _prefixed(tenant) for tenant in set(tenants)}
+    texts = [whose[tenant] for tenant in tenants]
+    for part in key:
+        texts = [text + _prefixed(more) for text, more in zip(texts, part, strict=True)]
+    return [hashlib.sha256(text).hexdigest() for text in texts]
 
 
 def _prefixed(part: str) -> bytes:

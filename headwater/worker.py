@@ -1,5 +1,6 @@
 """What code of ours does for itself in a Python worker of Spark."""
 
+import gc
 import sys
 from zipimport import zipimporter
 
@@ -14,3 +15,9 @@ def forget_archives() -> None:
     for place, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimporter):
             del sys.path_importer_cache[place]
+
+
+def keep_for_good() -> None:
+    """What has been loaded and made so far stays: the garbage collector need not visit it again and again."""
+    gc.collect()
+    gc.freeze()

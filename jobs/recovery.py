@@ -65,9 +65,9 @@ class Recovery:
     def _silver(self, contract: Contract) -> DataFrame:
         return read_table(self.context.spark, self.context.settings, SILVER[contract.stream].full_name)
 
-    def mark(self, classified: DataFrame) -> DataFrame:
+    def mark(self, records: DataFrame) -> DataFrame:
         """Add `accounted`: true for records that an earlier checkpoint has in the ledger."""
-        return classified.withColumn("accounted", self._accounted())
+        return records.withColumn("accounted", self._accounted())
 
     def _accounted(self) -> Column:
         if not self.accounted:
@@ -76,10 +76,16 @@ class Recovery:
         place = F.concat_ws("-", "topic", F.col("partition").cast("string"))
         return F.coalesce(F.col("offset") <= F.try_element_at(F.create_map(*pairs), place), F.lit(False))
 
-    def reconcile(self, batch: DataFrame) -> DataFrame:
-        """Add `written` (the row is in its table); an event silver has from elsewhere is a duplicate."""
-        if not self.ahead:
-            return batch.withColumn("written", F.lit(False))
+    def kept(self, batch: DataFrame) -> tuple[DataFrame, DataFrame]:
+        """The batch as it is kept, and with `written`: whether the row is in its table.
+
+        What is the same in every row is not kept: it would cost a copy of each.
+        """
+        kept = (self._reconciled(batch) if self.ahead else batch).persist()
+        return kept, kept if self.ahead else kept.withColumn("written", F.lit(False))
+
+    def _reconciled(self, batch: DataFrame) -> DataFrame:
+        """Add `written`; an event silver has from elsewhere is a duplicate."""
         places = self._written().withColumn("found", F.lit(True))
         events = self._events().withColumn("known", F.lit(True))
         joined = batch.join(places, ["topic", "partition", "offset"], "left").join(

@@ -67,7 +67,7 @@ class Refine:
         )
         geo = settings.enrichment.geo_database
         decided = classify(*self.contracts, geo_database=str(geo) if geo else None)
-        marked = rows.transform(stamped).transform(decided).transform(self.recovery.mark)
+        marked = rows.transform(stamped).transform(self.recovery.mark).transform(decided)
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))
         counted = F.when(~F.col("accounted"), who)
         tenants = F.call_function("approx_top_k", counted, F.lit(TENANTS), F.lit(TENANTS)).alias("tenants")
@@ -83,7 +83,7 @@ class Refine:
         this = query_id(batch)
         fail_at(self.name, "offsets")
         fail_during(self.name, "task", lambda: busy(self.context.spark))
-        rows = self.recovery.reconcile(batch).persist()
+        kept, rows = self.recovery.kept(batch)
         try:
             balance = self._balance(rows, this)
             check_balance(self.name, balance)
@@ -96,7 +96,7 @@ class Refine:
             write_ledger(self.context.spark, self.context.settings, self.name, this, batch_id, entries)
             self.context.written.add(LEDGER.full_name)
         finally:
-            rows.unpersist()
+            kept.unpersist()
         self._report(balance, entries)
         self.recovery.passed(last_offsets(balance.ranges))
         fail_at(self.name, "before_commit")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,10 +19,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from headwater.identity import fingerprint, record_hash, row_version
-from headwater.worker import forget_archives
+from headwater.worker import forget_archives, keep_for_good
 from schemas.contract import Contract
 from schemas.tables import LETTER_PAYLOAD_BYTES, LINEAGE, SILVER
-from transformations.refused import refused
+from transformations.refused import Header, refused
 from transformations.registry import NORMALISE
 from transformations.validate import told
 from transformations.verdict import Judge, Sound, Unsound, judge
@@ -30,7 +31,10 @@ _HEADERS = "ARRAY<STRUCT<key: STRING, value: BINARY>>"
 _DOMAINS_REMEMBERED = 16
 # Records are judged so many at a time: few enough for all that is made of them to stay in a core's cache.
 _AT_ONCE = 1_000
+_as_headers = msgspec.json.Decoder(list[Header])
 _PLACE = ("topic", "partition", "offset", "ingested_at")
+# What refine knows of a record before it is judged.
+_THROUGH = {"refined_at": "TIMESTAMP", "accounted": "BOOLEAN"}
 
 
 def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[[DataFrame], DataFrame]:
@@ -39,15 +43,17 @@ def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[
     Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `stage`, `reasons`, `fingerprint`,
     `payload` and `headers` (of dead rows), `row_version`, `event_time`, `warned`
     (what was stored null though something was said), `extras`, a struct per stream, named like its silver
-    table, with the columns before the lineage (null in rows of another stream or outcome),
-    and what bronze said of the record's place and time; `refined_at` goes through where it is given.
+    table, with the columns before the lineage (null in rows of another stream or outcome), and what bronze
+    said of the record's place and time; `refined_at` and `accounted` go through where they are given.
     """
 
     def apply(bronze: DataFrame) -> DataFrame:
-        stamps = ["refined_at"] if "refined_at" in bronze.columns else []
-        schema = _struct(outcome_columns(contracts, stamps))
+        through = [name for name in _THROUGH if name in bronze.columns]
+        schema = _struct(outcome_columns(contracts, through))
         work = Classifier(contracts, geo_database, to_arrow_schema(schema))
-        return bronze.select("value", "headers", *_PLACE, *stamps).mapInArrow(work, schema)
+        # As text: Spark asks for the size of every row that goes to Python, and that of a list takes it long.
+        headers = F.to_json("headers").alias("headers")
+        return bronze.select("value", headers, *_PLACE, *through).mapInArrow(work, schema)
 
     return apply
 
@@ -65,8 +71,8 @@ def silver_rows(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     return apply
 
 
-def outcome_columns(contracts: Sequence[Contract], stamps: Sequence[str]) -> str:
-    """The columns of outcome rows as a Spark DDL string; `stamps` are the times that go through."""
+def outcome_columns(contracts: Sequence[Contract], through: Sequence[str]) -> str:
+    """The columns of outcome rows as a Spark DDL string; `through` names what goes through."""
     rows = [f"{SILVER[c.stream].name} STRUCT<{_own_columns(c)}>" for c in contracts]
     columns = [
         "outcome STRING, stream STRING, tenant_id STRING, dedupe_hash STRING",
@@ -75,7 +81,7 @@ def outcome_columns(contracts: Sequence[Contract], stamps: Sequence[str]) -> str
         "row_version BIGINT, event_time TIMESTAMP, warned ARRAY<STRING>, extras STRING",
         *rows,
         "topic STRING, partition INT, offset BIGINT, ingested_at TIMESTAMP",
-        *[f"{name} TIMESTAMP" for name in stamps],
+        *[f"{name} {_THROUGH[name]}" for name in through],
     ]
     return ", ".join(columns)
 
@@ -103,14 +109,16 @@ class Classifier:
         forget_archives()
         for batch in batches:
             topics = batch.column("topic")
-            for topic in topics.unique().to_pylist():
-                yield from self._judged(topic, batch.filter(pc.equal(topics, topic)))
+            names = topics.unique().to_pylist()
+            for topic in names:
+                mine = batch.filter(pc.equal(topics, topic)) if len(names) > 1 else batch
+                yield from self._judged(topic, mine)
 
     def _judged(self, topic: str, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Silver rows in the order of their records, then the others."""
         stream, decide = judges(self.contracts, self.geo_database)[topic]
         if decide is None:
-            yield self._others(batch, stream, list(map(refused, batch.column("headers").to_pylist())))
+            yield self._others(batch, stream, list(map(refused, _headers(batch))))
             return
         silver: list[pa.RecordBatch] = []
         others: dict[int, Unsound] = {}
@@ -158,7 +166,10 @@ class Classifier:
                 for one, value in zip(found, values.to_pylist(), strict=True)
             ],
             "payload": pc.if_else(dead, pc.binary_slice(values, 0, LETTER_PAYLOAD_BYTES), None),
-            "headers": pc.if_else(dead, batch.column("headers"), None),
+            "headers": [
+                kept if one.outcome == "dead" else None
+                for one, kept in zip(found, _headers(batch), strict=True)
+            ],
             "event_time": [one.event_time for one in found],
         }
         return self._block(batch, stream, made)
@@ -173,6 +184,11 @@ class Classifier:
             for field in self.schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def _headers(batch: pa.RecordBatch) -> list[list[Header] | None]:
+    """Each record's headers, None where it has none."""
+    return [text and _as_headers.decode(text) for text in batch.column("headers").to_pylist()]
 
 
 def _array(found: Any, kind: pa.DataType) -> pa.Array:
@@ -191,4 +207,5 @@ def judges(
     made: dict[str | None, tuple[str, Judge | None]] = {c.refused_topic: (c.stream, None) for c in contracts}
     for contract in contracts:
         made[contract.topic] = contract.stream, judge(contract, NORMALISE[contract.stream](geo_database))
+    keep_for_good()
     return made

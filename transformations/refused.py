@@ -3,8 +3,8 @@
 The record's value is the body as it was sent; its headers say whose it is and what is wrong with it.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TypedDict
 
 import msgspec
 
@@ -19,9 +19,16 @@ _FOREIGN: tuple[Reason, ...] = (("malformed_json", ""),)
 _reasons = msgspec.json.Decoder(list[tuple[str, str]])
 
 
-def refused(headers: Iterable[Mapping[str, Any]] | None) -> Unsound:
+class Header(TypedDict, total=False):
+    """One of a Kafka record's headers; without `value` where that was null."""
+
+    key: str
+    value: bytes
+
+
+def refused(headers: Iterable[Header] | None) -> Unsound:
     """A record's headers → its verdict: dead, with the reasons that the API gave."""
-    said = {header["key"]: header["value"] for header in headers or ()}
+    said = {header["key"]: header.get("value") for header in headers or ()}
     tenant = (said.get(TENANT_HEADER) or b"").decode("utf-8", "replace") or None
     try:
         reasons = _reasons.decode(said.get(REASONS_HEADER) or b"")

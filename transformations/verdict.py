@@ -4,10 +4,9 @@ Plain Python, no Spark: what `classify` runs for every batch, and what a test ca
 """
 
 from collections.abc import Callable, Sequence
-from itertools import compress
 from typing import Any, NamedTuple
 
-from headwater.identity import dedupe_hash
+from headwater.identity import dedupe_hashes
 from schemas.contract import Contract
 from transformations.envelope import Document, read_document
 from transformations.quick import Columns, quick_reader
@@ -75,15 +74,14 @@ def judge(contract: Contract, normalise: Normalise) -> Judge:
                 row for row, said in enumerate(columns[consent]) if said is False and row not in unsound
             ]
             unsound |= {row: Unsound("no_consent", columns[tenant_field][row]) for row in refused}
-        kept = [row not in unsound for row in range(len(records))]
-        if unsound:
-            columns = {pointer: list(compress(column, kept)) for pointer, column in columns.items()}
-            extras = list(compress(extras, kept))
+        rows = list(range(len(records)))
+        for row in sorted(unsound, reverse=True):
+            for column in (rows, extras, *columns.values()):
+                del column[row]
         tenants = columns[tenant_field]
-        keys = zip(*[map(str, columns[part]) for part in contract.dedupe_key], strict=True)
-        identities = [dedupe_hash(contract.stream, *pair) for pair in zip(tenants, keys, strict=True)]
+        key = [list(map(str, columns[part])) for part in contract.dedupe_key]
+        identities = dedupe_hashes(contract.stream, tenants, key)
         made = normalise(columns, extras, tenants)
-        rows = list(compress(range(len(records)), kept))
         return Sound(rows, tenants, columns[time_field], identities, made), unsound
 
     return decide

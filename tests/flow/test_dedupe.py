@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from headwater.identity import dedupe_hash, record_hash
+from headwater.identity import dedupe_hashes, record_hash
 from tests.builders import LEAD
 from transformations.dedupe import first_within, stamped
 
@@ -48,7 +48,7 @@ def with_places(spark: SparkSession, batch: list[tuple[Key, datetime]], first: i
 def identity(tenant: str | None, key: str | None, outcome: str, offset: int) -> str:
     """As classify makes it: of the event where it is valid, else of the record's place."""
     if outcome == "silver" and tenant and key:
-        return dedupe_hash(LEAD.stream, tenant, [key])
+        return dedupe_hashes(LEAD.stream, [tenant], [[key]])[0]
     return record_hash("lead.ingest", 0, offset)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headwater.identity import dedupe_hash
+from headwater.identity import dedupe_hashes
 from local.traffic import Mix, Way, traffic
 from tests.builders import ARRIVED, LEAD, arrow_bronze, arrow_schema
 from transformations.classify import Classifier, outcome_columns
@@ -70,13 +70,7 @@ def steps(parts: list[list[bytes]]) -> dict[str, Callable[[], Any]]:
         "judge": lambda: [decide(part, arrived[: len(part)]) for part in parts],
         "read": lambda: [read(part, arrived[: len(part)]) for part in parts],
         "normalise": lambda: [normalise(said, [None] * len(said[key]), said[tenant]) for said in taken],
-        "dedupe_hash": lambda: [
-            [
-                dedupe_hash(LEAD.stream, *pair)
-                for pair in zip(said[tenant], zip(said[key], strict=True), strict=True)
-            ]
-            for said in taken
-        ],
+        "dedupe_hash": lambda: [dedupe_hashes(LEAD.stream, said[tenant], [said[key]]) for said in taken],
     }
 
 

@@ -4,6 +4,8 @@ import ipaddress
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from transformations.enrich import agent_of, e164, place_of, valid_ip
 
@@ -11,6 +13,13 @@ FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Fi
 IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
     "Version/17.5 Mobile/15E148 Safari/604.1"
+)
+# What may or may not be an address.
+ALMOST = st.one_of(
+    st.lists(st.integers(0, 300).map(str) | st.just("01"), min_size=2, max_size=5).map(".".join),
+    st.lists(
+        st.sampled_from(["", "0", "1", "ab", "0db8", "ffff", "12345", "g", "1.2.3.4"]), min_size=2, max_size=9
+    ).map(":".join),
 )
 Value = str | bytes | dict[str, "Value"]
 
@@ -97,7 +106,11 @@ def test_a_phone_number_becomes_e164_or_nothing(text: str, number: str | None) -
         ("192.0.2.07", None),
         ("192.0.2.256", None),
         ("192.0.2.0/24", None),
+        ("::102:304", "::102:304"),
+        ("2001:db8:0:1:0:0:0:0", "2001:db8:0:1::"),
         ("fe80::1%eth0", None),
+        ("192.0.2.7\0", None),
+        ("\u0661.2.3.4", None),
         ("3221225991", None),
         ("localhost", None),
         ("", None),
@@ -105,6 +118,19 @@ def test_a_phone_number_becomes_e164_or_nothing(text: str, number: str | None) -
 )
 def test_an_address_becomes_canonical_or_nothing(text: str, address: str | None) -> None:
     assert valid_ip(text) == address
+
+
+@given(st.one_of(st.ip_addresses().map(str), st.ip_addresses(v=6).map(lambda found: found.exploded), ALMOST))
+@example("::1.2.3.4")
+@example("1:2:3:4:5:6:7::")
+@example("::ffff:0:1.2.3.4")
+def test_an_address_is_what_the_standard_library_reads_as_one(text: str) -> None:
+    try:
+        expected = ipaddress.ip_address(text)
+    except ValueError:
+        assert valid_ip(text) is None
+    else:
+        assert valid_ip(text) == str(expected)
 
 
 @pytest.mark.parametrize(

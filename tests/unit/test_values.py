@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.identity import NAMESPACE, dedupe_hash, event_id, row_version
+from headwater.identity import NAMESPACE, dedupe_hashes, event_id, row_version
 from headwater.text import WHITESPACE
 from transformations.values import campaign, clean_text, instant, instants
 
@@ -136,7 +136,7 @@ def test_an_event_id_is_pythons_uuid5(tenant: str, key: str) -> None:
 
 @given(parts=st.lists(st.tuples(*[st.text("a1:2", max_size=4)] * 4), min_size=2, unique=True))
 def test_a_dedupe_hash_tells_all_parts_apart(parts: list[tuple[str, str, str, str]]) -> None:
-    found = {dedupe_hash(stream, tenant, key) for stream, tenant, *key in parts}
+    found = {dedupe_hashes(stream, [tenant], [[part] for part in key])[0] for stream, tenant, *key in parts}
     assert len(found) == len(parts)
 
 

@@ -10,7 +10,7 @@ from hypothesis import event as note
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.identity import dedupe_hash, event_id
+from headwater.identity import dedupe_hashes, event_id
 from schemas.contract import Contract, Field, walk
 from tests.builders import ARRIVED, GONE, LEAD, event, lead
 from tests.flow.test_poison import TABLE
@@ -251,7 +251,7 @@ def test_a_sound_lead_has_columns_an_identity_and_its_time() -> None:
     sound, others = DECIDE([b"", lead({"/event_id": GONE, "/x/y": 1})], [ARRIVED_US] * 2)
     assert (sound.rows, sound.tenants, list(others)) == ([1], ["acme"], [0])
     assert sound.times == [ARRIVED_US - 59_877_000]
-    assert sound.identities == [dedupe_hash("lead.ingest", "acme", ["key-1"])]
+    assert sound.identities == dedupe_hashes("lead.ingest", ["acme"], [["key-1"]])
     assert sound.columns["event_id"] == sound.columns["id"] == [event_id("acme", "key-1")]
     assert sound.columns["extras"] == ['{"/x":{"y":1}}']
 
@@ -269,3 +269,8 @@ def test_refused_consent_keeps_the_tenant_but_neither_time_nor_reasons() -> None
 def test_a_dead_record_says_what_could_be_read_of_tenant_and_time() -> None:
     found = unsound(lead({"/source": 5}))
     assert found == ("dead", "acme", ARRIVED_US - 59_877_000, [("type_mismatch", "/source")], "validate")
+
+
+def test_of_no_records_nothing_becomes() -> None:
+    sound, unsound = judge(LEAD, normalise_leads(None))([], [])
+    assert (sound.rows, sound.identities, sound.columns["id"], unsound) == ([], [], [], {})

@@ -1,5 +1,6 @@
 """headwater.worker: what every task of Spark would do again."""
 
+import gc
 import importlib
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from headwater.worker import forget_archives
+from headwater.worker import forget_archives, keep_for_good
 
 
 @pytest.fixture
@@ -37,3 +38,12 @@ def test_folders_are_remembered() -> None:
     folders = {place for place in sys.path_importer_cache if Path(place).is_dir()}
     forget_archives()
     assert folders and folders <= set(sys.path_importer_cache)
+
+
+def test_what_is_kept_for_good_is_not_visited_by_the_collector() -> None:
+    made: list[object] = [[]]
+    keep_for_good()
+    try:
+        assert not any(seen is made for seen in gc.get_objects())
+    finally:
+        gc.unfreeze()
