@@ -26,6 +26,8 @@ _PARQUET = {
     # A dictionary is tried for every column, and most of ours say something new in every row: they are given
     # up after some thousand rows instead of tens of thousands, each of which was hashed in vain.
     "spark.hadoop.parquet.dictionary.page.size": "65536",
+    # Histograms of nesting that nothing here reads.
+    "spark.hadoop.parquet.size.statistics.enabled": "false",
     # INT96, the default, has no statistics, is not read by all, and takes longer.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }

@@ -75,8 +75,9 @@ def judge(contract: Contract, normalise: Normalise) -> Judge:
             ]
             unsound |= {row: Unsound("no_consent", columns[tenant_field][row]) for row in refused}
         rows = list(range(len(records)))
+        every: list[list[Any]] = [rows, extras, *columns.values()]
         for row in sorted(unsound, reverse=True):
-            for column in (rows, extras, *columns.values()):
+            for column in every:
                 del column[row]
         tenants = columns[tenant_field]
         key = [list(map(str, columns[part])) for part in contract.dedupe_key]
