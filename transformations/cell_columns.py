@@ -14,7 +14,7 @@ from transformations.cells import Exact, exact
 from transformations.column_shortcut import Made, Rule, made, replaced, unusual
 from transformations.formats import FORMATS, Format
 from transformations.time_columns import dates, timestamps
-from transformations.values import clean_text, lookup
+from transformations.values import clean_text, each, lookup
 
 _ASCII_SPACE = "".join(letter for letter in WHITESPACE if letter.isascii())
 
@@ -24,7 +24,7 @@ def cleaned(column: pa.Array) -> pa.Array:
     made = pc.ascii_trim(column, _ASCII_SPACE)
     other = unusual(pc.string_is_ascii(made))
     if other is not None:
-        made = replaced(made, other, list(map(clean_text, made.filter(other).to_pylist())))
+        made = replaced(made, other, each(clean_text, made.filter(other).to_pylist()))
     empty = pc.equal(made, "")
     return pc.if_else(empty, None, made) if pc.any(empty).as_py() else made
 

@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,28 +31,19 @@ def content_json(columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
     """The canonical JSON of so many rows, of the canonical texts of their columns."""
     names = sorted(name for name, column in columns.items() if column.null_count < rows)
     full = next((name for name in names if columns[name].null_count == 0), None)
-    if full is None:
-        return _joined([_member(name, columns[name]) for name in names], rows)
-    # Commas stand before each member or behind it, on the side of the one that is in every row.
-    parts: list[pa.Array | pa.Scalar] = [pa.scalar("{")]
+    # Commas stand before or behind each member, on the side of one that every row has. Each row has a brace:
+    # Arrow leaves out rows of which all parts are null.
+    parts: list[Any] = ["{"]
     for name in names:
-        before, behind = ("", ",") if name < full else (",", "")
+        before, behind = ("", ",") if full and name < full else (",", "")
         before, behind = ("", "") if name == full else (before, behind)
         key, texts, end = f'{before}{_quoted(name)}:"', escaped(columns[name]), f'"{behind}'
         whole = texts.null_count == 0
         parts += [key, texts, end] if whole else [pc.binary_join_element_wise(key, texts, end, "")]
-    return pc.binary_join_element_wise(*parts, "}", "", null_handling="skip")
-
-
-def _member(name: str, column: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(f'{_quoted(name)}:"', escaped(column), '"', "")
-
-
-def _joined(members: list[pa.Array], rows: int) -> pa.Array:
-    if not members:
+    if not names:
         return pa.array(["{}"] * rows, pa.string())
-    inner = pc.binary_join_element_wise(*members, ",", null_handling="skip")
-    return pc.binary_join_element_wise("{", inner, "}", "")
+    made = pc.binary_join_element_wise(*parts, "}", "", null_handling="skip")
+    return made if full else pc.replace_substring_regex(made, r"^\{,", "{")
 
 
 def _quoted(text: str) -> str:

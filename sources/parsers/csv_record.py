@@ -6,6 +6,8 @@ from schemas.contract import ROW_LIMIT_BYTES
 from schemas.dataset import Dialect
 from schemas.rows import FIELD_LIMIT_BYTES
 
+# For all of the process: what is too long is told below, with its place.
+csv.field_size_limit(ROW_LIMIT_BYTES)
 # code, and the place of the field that is to blame, if one is
 Fault = tuple[str, int | None]
 
@@ -34,8 +36,6 @@ def fields_of(record: bytes, dialect: Dialect, count: int | None) -> list[str] |
 
 
 def _code(message: str) -> str:
-    if "field limit" in message:
-        return "field_too_long"
     return "stray_carriage_return" if "new-line" in message else "broken_quotes"
 
 
