@@ -212,7 +212,7 @@ def _timestamp_column(column: Column, options: dict[str, Any], origin: str) -> C
     if zone is not None:
         try:
             ZoneInfo(zone)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise SetupError(f"{origin}: {zone!r} is no time zone") from error
     return replace(column, notation=made, timezone=zone)
 
