@@ -5,6 +5,7 @@ HeadwaterError          1  failed, worth a retry
 ├── SetupError          2  configuration, contract or grant is wrong: stop, say what to mend
 │   └── DataLossError   2  the source no longer has, or never had, what we remember
 ├── QualityError        3  a quality gate or the breaker stopped the work
+│   └── RefusedFileError 3 an uploaded file that cannot be read as rows (schemas/rows.py)
 └── LockedError         4  another instance holds the lock
 
 Bad input is not here: it is data, and becomes a dead letter.

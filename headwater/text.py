@@ -20,8 +20,8 @@ def nfc(text: str) -> str:
     Normalising sorts combining marks: a second for a run of 32,000, growing with its square. So a run of more
     than MAX_MARKS is broken up first, as the Stream-Safe Text Format (UAX #15 §13) does.
     """
-    if text.isascii():
-        return text
+    if text.isascii() or (len(text) <= MAX_MARKS and unicodedata.is_normalized("NFC", text)):
+        return text  # too short for a run that is broken up
     composed = unicodedata.normalize("NFC", _broken_up(text))
     # A mark may be taken apart, a letter's own marks be sorted among those that follow: the run has grown.
     return nfc(composed) if _LONG_RUN.search(_classes(composed)) else composed

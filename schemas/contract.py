@@ -4,6 +4,7 @@ The compiled form is plain data (no Spark), so that the API can use it too.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -106,15 +107,7 @@ def domain_contracts(domain: str) -> dict[str, Contract]:
 
 def parse_contract(text: str, origin: str) -> Contract:
     """Compile one document. `origin` is the file's name for messages."""
-    document = yaml.safe_load(text)
-    _refuse(text, origin, document)
-    model = odcs.OpenDataContractStandard.model_validate(document)
-    custom: dict[str, Any] = {p.property or "": p.value for p in model.customProperties or []}
-    for key in custom.keys() - _KNOWN:
-        raise SetupError(f"{origin}: unknown customProperty {key!r}; known: {', '.join(sorted(_KNOWN))}")
-    for key in _REQUIRED:
-        if key not in custom:
-            raise SetupError(f"{origin}: customProperty {key!r} is missing")
+    model, custom = open_document(text, origin, _REQUIRED, _KNOWN)
     fields = tuple(_field(p, (), origin) for p in (model.schema_ or [])[0].properties or [])
     contract = Contract(
         stream=model.name or "",
@@ -134,6 +127,26 @@ def parse_contract(text: str, origin: str) -> Contract:
     )
     _check_pointers(contract, origin)
     return contract
+
+
+def open_document(
+    text: str, origin: str, required: Iterable[str], known: Iterable[str]
+) -> tuple[odcs.OpenDataContractStandard, dict[str, Any]]:
+    """The document and its customProperties by name.
+
+    Raises SetupError for what the standard does not know, with its line, and for a customProperty that is
+    missing or not known.
+    """
+    document = yaml.safe_load(text)
+    _refuse(text, origin, document)
+    model = odcs.OpenDataContractStandard.model_validate(document)
+    custom: dict[str, Any] = {p.property or "": p.value for p in model.customProperties or []}
+    for key in sorted(custom.keys() - set(known)):
+        raise SetupError(f"{origin}: unknown customProperty {key!r}; known: {', '.join(sorted(known))}")
+    for key in required:
+        if key not in custom:
+            raise SetupError(f"{origin}: customProperty {key!r} is missing")
+    return model, custom
 
 
 def _check_pointers(contract: Contract, origin: str) -> None:

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from headwater.identity import event_id
+from schemas.envelope import to_json
 from transformations.enrich import agent_of, e164, place_of, valid_ip
-from transformations.envelope import to_json
 from transformations.quick import Columns
 from transformations.values import campaign, each, each_part
 from transformations.verdict import Normalise

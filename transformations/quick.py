@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES, Contract, Field
-from transformations.envelope import LARGEST_DOUBLE, LONGEST_NUMBER, to_json
+from schemas.envelope import LARGEST_DOUBLE, LONGEST_NUMBER, to_json
 from transformations.validate import UUID, in_time
 from transformations.values import clean_text, each, instants
 

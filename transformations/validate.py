@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from schemas.contract import Contract, Field
-from transformations.envelope import to_json
+from schemas.envelope import to_json
 from transformations.values import clean_text, instant
 
 EARLIEST_US = 946_684_800_000_000  # 2000-01-01T00:00:00Z

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from headwater.identity import dedupe_hashes
 from schemas.contract import Contract
-from transformations.envelope import Document, read_document
+from schemas.envelope import Document, read_document
 from transformations.quick import Columns, quick_reader
 from transformations.validate import Event, Reason, reader
 

@@ -21,11 +21,11 @@ from deltalake import DeltaTable, write_deltalake
 
 from headwater.identity import event_id
 from schemas.contract import Field
+from schemas.envelope import to_json
 from schemas.tables import DEAD_LETTERS, LEADS, LETTER_PAYLOAD_BYTES, Table
 from tests.builders import LEAD
 from tests.perf.peer_rules import TENANT, TIME, judged, reasons
 from transformations.enrich import agent_of, e164, valid_ip
-from transformations.envelope import to_json
 from transformations.validate import told
 from transformations.values import campaign
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from headwater.identity import fingerprint, record_hash
 from local.traffic import Mix, Way, traffic
 from schemas.contract import Contract
+from schemas.envelope import to_json
 from schemas.tables import LEADS, LETTER_PAYLOAD_BYTES, LINEAGE, SILVER, Table
 from tests.builders import ARRIVED, LEAD, arrow_bronze, arrow_schema, lead
 from tests.flow.test_poison import TABLE
 from tests.unit.test_verdict import EVERY_KIND, documents
 from transformations import classify, verdict
 from transformations.classify import Classifier, outcome_columns
-from transformations.envelope import to_json
 from transformations.quick import Columns, Taken
 from transformations.registry import NORMALISE
 

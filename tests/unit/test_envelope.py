@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from schemas.envelope import read_document, to_json
 from tests.builders import lead
 from tests.unit.test_values import TEXT
-from transformations.envelope import read_document, to_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**25), 10**25) | st.floats(allow_nan=True) | TEXT,

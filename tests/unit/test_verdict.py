@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from headwater.identity import dedupe_hashes, event_id
 from schemas.contract import Contract, Field, walk
+from schemas.envelope import read_document
 from tests.builders import ARRIVED, GONE, LEAD, event, lead
 from tests.flow.test_poison import TABLE
 from tests.unit.test_envelope import NUMBERS, SPLICES
 from tests.unit.test_values import TEXT, nearly_iso
-from transformations.envelope import read_document
 from transformations.leads import normalise_leads
 from transformations.quick import quick_reader
 from transformations.validate import reader

@@ -1,4 +1,4 @@
-"""bronze bytes → a JSON document, or the one reason why there is none.
+"""Bytes → a JSON document, or the one reason why there is none: of bronze, and of uploaded files.
 
 The usual record is read once, by a strict parser in C that keeps decimals exact. Only what that parser
 refuses, or a cheap test finds suspicious, gets the second look that says what exactly is wrong.
