@@ -64,17 +64,18 @@ def instants(texts: Sequence[str | None]) -> list[int | None]:
 
 def each(function: Callable[[Any], Any], column: Sequence[Any]) -> list[Any]:
     """The function of every value, asked once for each distinct one; None for None."""
-    known = _lookup(function, column)
+    known = lookup(function, column)
     return [known[value] for value in column]
 
 
 def each_part(function: Callable[[Any], Any], column: Sequence[Any], parts: int) -> list[list[Any]]:
     """The same for a function that gives so many parts: a column of each."""
-    known = {value: found or (None,) * parts for value, found in _lookup(function, column).items()}
+    known = {value: found or (None,) * parts for value, found in lookup(function, column).items()}
     return [[known[value][part] for value in column] for part in range(parts)]
 
 
-def _lookup(function: Callable[[Any], Any], column: Sequence[Any]) -> dict[Any, Any]:
+def lookup(function: Callable[[Any], Any], column: Sequence[Any]) -> dict[Any, Any]:
+    """What the function gives for each distinct value of a column; None for None."""
     return {value: None if value is None else function(value) for value in set(column)}
 
 
