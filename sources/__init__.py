@@ -1,1 +1,1 @@
-"""Where rows come from: Kafka topics and Delta tables."""
+"""Where rows come from: Kafka topics, Delta tables, uploaded files and the queue of their imports."""
