@@ -5,7 +5,8 @@ HeadwaterError          1  failed, worth a retry
 ├── SetupError          2  configuration, contract or grant is wrong: stop, say what to mend
 │   └── DataLossError   2  the source no longer has, or never had, what we remember
 ├── QualityError        3  a quality gate or the breaker stopped the work
-└── LockedError         4  another instance holds the lock
+├── LockedError         4  another instance holds the lock
+└── LostError           1  the work is somebody else's by now
 
 Bad input is not here: it is data, and becomes a dead letter.
 """
@@ -41,3 +42,7 @@ class LockedError(HeadwaterError):
     """Another running instance holds the lock of this job and domain."""
 
     exit_code = 4
+
+
+class LostError(HeadwaterError):
+    """A lease ran out, and others have taken the work: leave it to them."""
