@@ -68,7 +68,8 @@ class _Arrival:
         self._arrivals = arrivals
         self._uploads = arrivals.uploads
         self._key = key
-        self._held = bytearray()
+        self._part = self._spare = memoryview(b"")
+        self._filled = 0
         self._size = 0
         self._tail = b""
         self._format: str | None = None
@@ -79,16 +80,21 @@ class _Arrival:
         self._size += len(chunk)
         if self._size > self._uploads.max_bytes:
             raise too_large(self._uploads.max_bytes)
-        self._held += chunk
-        size = self._uploads.part_bytes
-        while len(self._held) >= size:
-            part = bytes(self._held[:size])
-            del self._held[:size]
-            await self._write(part)
+        left = memoryview(chunk)
+        while left:
+            self._part = self._part or _room_for_part(self._uploads)
+            taken = min(len(left), len(self._part) - self._filled)
+            self._part[self._filled : self._filled + taken] = left[:taken]
+            self._filled += taken
+            left = left[taken:]
+            if self._filled == len(self._part):
+                await self._write(self._part)
+                self._part, self._spare = self._spare, self._part  # the one before is written by now
+                self._filled = 0
 
     async def finish(self) -> Arrived:
-        if self._held:
-            await self._write(bytes(self._held))
+        if self._filled:
+            await self._write(self._part[: self._filled])
         writer = self._writer
         if writer is None or self._format is None:
             raise Problem(400, "empty", (Fault("", "empty", "is empty"),))
@@ -105,9 +111,9 @@ class _Arrival:
         if self._writer is not None:
             await self._arrivals.on_thread(self._writer.abort)
 
-    async def _write(self, part: bytes) -> None:
+    async def _write(self, part: memoryview) -> None:
         """Hand a part over; returns when the one before is written."""
-        self._tail = (self._tail + part[-4:])[-4:]
+        self._tail = (self._tail + bytes(part[-4:]))[-4:]
         if self._writer is None:
             await self._work(self._open, part)
         await self._settled()
@@ -127,9 +133,9 @@ class _Arrival:
         self._under_way = None
         return found
 
-    def _open(self, first: bytes) -> None:
+    def _open(self, first: memoryview) -> None:
         """On a thread: nothing is stored of what is no file of ours."""
-        self._format = sniff.sniff(first[: sniff.HEAD_BYTES])
+        self._format = sniff.sniff(bytes(first[: sniff.HEAD_BYTES]))
         if self._format is None:
             errors = (Fault("", "unsupported_type", "is not CSV, JSON, NDJSON, Parquet, gzip or zip"),)
             raise Problem(415, "unsupported_type", errors)
@@ -140,6 +146,11 @@ class _Arrival:
     def _look_into(self) -> None:
         with self._arrivals.landing.open(self._key) as stream:
             inspect(stream, Limits.of(self._uploads))
+
+
+def _room_for_part(uploads: Uploads) -> memoryview:
+    """Filled again and again: memory that is taken and given back for each part costs more than the copy."""
+    return memoryview(bytearray(uploads.part_bytes))
 
 
 def too_large(limit: int) -> Problem:

@@ -4,7 +4,7 @@ from typing import Any
 
 from api.form import FORM
 from api.openapi import CREDENTIALS, refusals
-from api.query import DEFAULT_LIMIT, MAX_ID, MAX_LIMIT, MAX_NAME
+from api.query import DEFAULT_LIMIT, ENCODING, MARKS, MAX_ID, MAX_LIMIT, MAX_NAME
 from sources.import_jobs import DATASET, STATUSES
 
 _HEAD = (400, 401, 403, 404, 414, 422, 429, 431, 501, 503)  # what any request may meet
@@ -54,9 +54,13 @@ UPLOAD = _secured(
     _query("dataset", {"type": "string", "pattern": f"^{DATASET}$"}, "What the rows are.", required=True),
     _query("force", _FLAG, "true: import it again, even if the same file was imported before."),
     _query("name", {"type": "string", "maxLength": MAX_NAME}, "What the file is called, for people."),
-    _query("encoding", _TEXT, "Of its text, if it is neither UTF-8 nor marked as UTF-16."),
-    _query("delimiter", {"type": "string", "minLength": 1, "maxLength": 1}, "Of CSV; else it is found."),
-    _query("quote", {"type": "string", "minLength": 1, "maxLength": 1}, "Of CSV; else it is found."),
+    _query(
+        "encoding",
+        {"type": "string", "pattern": f"^{ENCODING}$"},
+        "Of its text, if it is neither UTF-8 nor marked as UTF-16.",
+    ),
+    _query("delimiter", {"type": "string", "enum": list(MARKS)}, "Of CSV; else it is found."),
+    _query("quote", {"type": "string", "enum": list(MARKS)}, "Of CSV; else it is found."),
     _query("header", _FLAG, "Whether the first line of CSV names the columns; else it is found."),
     requestBody={
         "required": True,
@@ -81,12 +85,17 @@ CSV = {
     "spreadsheet would compute begins with an apostrophe.",
     "content": {"text/csv": {"schema": _TEXT}},
 }
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"enum": ["progress", "end"]}, "data": _TEXT},
+}
 EVENTS = _secured(
     _JOB_ID,
     responses={
         "200": {
             "description": "Events `progress` and, when the job is over, `end`; the data is the job as JSON.",
-            "content": {"text/event-stream": {"schema": _TEXT}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         }
     },
 )

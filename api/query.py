@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,13 @@ from sources.import_jobs import DATASET, STATUSES
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 MAX_NAME = 1024
+ENCODING = r"[A-Za-z0-9_.-]{1,32}"
+MARKS = string.punctuation + "\t "  # what may separate or quote
 MAX_ID = 2**63 - 1
 _DATASET = re.compile(DATASET)
 _PLACE = re.compile(r"(\d{1,18})-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_ENCODING = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+_ENCODING = re.compile(ENCODING)
 _MAX_DIGITS = 19
 Read = Callable[[str], Any]
 
@@ -136,9 +139,7 @@ def _encoding(text: str) -> str:
 
 
 def _character(text: str) -> str:
-    if len(text) != 1 or not (text.isprintable() or text == "\t") or text.isalnum():
-        raise ValueError
-    return text
+    return _one_of(*MARKS)(text)
 
 
 CURSOR_OF_ROWS = Parameter(_number, "is not a cursor that an answer gave")

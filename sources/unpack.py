@@ -53,10 +53,11 @@ class Member:
     stream: BinaryIO
 
 
-def probe(head: bytes, limits: Limits) -> None:
+def probe(head: bytes | memoryview, limits: Limits) -> None:
     """Refuse a gzip file by its first bytes: what is in it, and how much they become. UnpackError."""
     member = zlib.decompressobj(_GZIP_WINDOW)
-    left, size = head, 0
+    left: bytes | memoryview = head
+    size = 0
     while left and size <= RATIO_FROM_BYTES and not member.eof:
         try:
             unpacked = member.decompress(left, _PROBE_BYTES)

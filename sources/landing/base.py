@@ -15,10 +15,13 @@ KEY = re.compile(r"\d{4}-\d{2}-\d{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ABANDONED = timedelta(days=1)
 
 
+Part = bytes | memoryview
+
+
 class Parts(Protocol):
     """One file on its way in. Its parts come in order; each but the last has the size that was agreed on."""
 
-    def put(self, part: bytes) -> None:
+    def put(self, part: Part) -> None:
         """Write the next part."""
 
     def complete(self) -> None:
@@ -62,7 +65,7 @@ class Writer:
         self._digest = hashlib.sha256()
         self._size = 0
 
-    def write(self, part: bytes) -> None:
+    def write(self, part: Part) -> None:
         """The next part; each but the last has `uploads.part_bytes`."""
         self._digest.update(part)
         self._size += len(part)

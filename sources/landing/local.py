@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from headwater.errors import DataLossError, HeadwaterError, SetupError, TransientError
 from headwater.log import logger
-from sources.landing.base import ABANDONED, checked
+from sources.landing.base import ABANDONED, Part, checked
 
 INCOMING = "incoming"
 _NOT_OURS = (PermissionError, NotADirectoryError, IsADirectoryError, FileNotFoundError)
@@ -60,16 +60,20 @@ class LocalParts:
     def __init__(self, incoming: Path, final: Path) -> None:
         self._incoming = incoming
         self._final = final
+        self._size = 0
         try:
             self._file = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as fault:
             raise _explained(fault) from fault
 
-    def put(self, part: bytes) -> None:
+    def put(self, part: Part) -> None:
         left = memoryview(part)
         try:
             while left:
                 left = left[os.write(self._file, left) :]
+            # Begins to write to the disk, waits for nothing: else all of it is left to the flush at the end.
+            os.posix_fadvise(self._file, self._size, len(part), os.POSIX_FADV_DONTNEED)
+            self._size += len(part)
         except OSError as fault:
             raise _explained(fault) from fault
 

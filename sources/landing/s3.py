@@ -13,7 +13,7 @@ from headwater.clock import utc_now
 from headwater.errors import DataLossError, HeadwaterError, SetupError, TransientError
 from headwater.log import logger
 from headwater.settings import S3
-from sources.landing.base import ABANDONED, checked
+from sources.landing.base import ABANDONED, Part, checked
 from sources.landing.s3_reader import ObjectReader
 
 CONNECT_TIMEOUT_S = 5
@@ -94,10 +94,10 @@ class S3Parts:
         except (ClientError, BotoCoreError) as fault:
             raise _explained(fault) from None
 
-    def put(self, part: bytes) -> None:
+    def put(self, part: Part) -> None:
         number = len(self._etags) + 1
         try:
-            answer = self._client.upload_part(**self._upload, PartNumber=number, Body=part)
+            answer = self._client.upload_part(**self._upload, PartNumber=number, Body=bytes(part))
         except (ClientError, BotoCoreError) as fault:
             raise _explained(fault) from None
         self._etags.append({"PartNumber": number, "ETag": answer["ETag"]})

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import secrets
 import stat
 import time
 import zipfile
@@ -161,7 +160,7 @@ def test_exactly_the_limit_passes(small: UploadApi, settings: Settings) -> None:
         (gzip.compress(b"0" * (17 << 20)), "ratio"),
         (gzip.compress(gzip.compress(ROWS)), "nested_archive"),
         (gzip.compress(b"\x7fELF" + bytes(64)), "member_type"),
-        (b"\x1f\x8b\x08" + secrets.token_bytes(200), "damaged"),
+        (gzip.compress(ROWS)[:10] + b"\xff" * 50, "damaged"),
     ],
 )
 def test_an_archive_that_would_do_harm_is_refused_at_once(
