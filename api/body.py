@@ -25,13 +25,13 @@ async def read_body(request: Request, media_type: str, limit: int) -> bytes:
     stream = request.stream()
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
-            if _declared(request) > limit:
+            if declared_size(request) > limit:
                 raise _TooLarge
             return await (_unpack(stream, limit) if packed else _collect(stream, limit))
     except TimeoutError:
         raise Problem(408, "body_timeout", headers={"Connection": "close"}) from None
     except _TooLarge:
-        await _drain(request, stream)
+        await drain(request, stream)
         message = f"is larger than {limit} bytes"
         errors = (Fault("", "too_large", message),)
         raise Problem(413, "too_large", errors, {"Connection": "close"}) from None
@@ -72,7 +72,8 @@ async def _unpack(stream: AsyncIterator[bytes], limit: int) -> bytes:
     return bytes(held)
 
 
-async def _drain(request: Request, stream: AsyncIterator[bytes]) -> None:
+async def drain(request: Request, stream: AsyncIterator[bytes]) -> None:
+    """Read a refused body into nothing for a moment, so that the client sees the answer."""
     if "expect" in request.headers:  # the client waits for our word before it sends
         return
     left = DRAIN_BYTES
@@ -100,6 +101,7 @@ def _is_gzip(request: Request) -> bool:
     return encodings == "gzip"
 
 
-def _declared(request: Request) -> int:
+def declared_size(request: Request) -> int:
+    """What Content-Length says, 0 without one."""
     length = request.headers.get("content-length", "0")
     return int(length) if length.isdigit() else 0

@@ -91,7 +91,9 @@ class _Exchange:
             LATENCY.observe(seconds)
         if path in _QUIET and self.status < 500:
             return
-        self._write_line(path if path in _TIMED | _QUIET else "other", seconds)
+        found = self.scope.get("route")
+        template = getattr(found, "path", "other")  # of parameters their names
+        self._write_line(path if path in _TIMED | _QUIET else template, seconds)
 
     def _write_line(self, route: str, seconds: float) -> None:
         """A line as headwater.log makes them, written directly: the logger costs as much as a request."""

@@ -33,6 +33,13 @@ DEAD_LETTERS = Counter(
 REFUSED = Counter(
     "ingest_api_refused_total", "Requests refused before their events were read.", ["code"], registry=REGISTRY
 )
+UPLOADS = Counter(
+    "ingest_api_uploads_total",
+    "Uploads of known callers: queued, known (imported before), refused, unavailable.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+UPLOAD_BYTES = Counter("ingest_api_upload_bytes_total", "Bytes of queued files.", registry=REGISTRY)
 LATENCY = Histogram(
     "ingest_api_latency_seconds",
     "Seconds from a request's head to its answer, POST /ingest and /ingest/batch.",

@@ -1,8 +1,11 @@
 """The answers, as the OpenAPI document shows them."""
 
 from typing import Literal
+from uuid import UUID
 
 from pydantic import BaseModel, Field
+
+Status = Literal["PENDING", "PROCESSING", "COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED", "CANCELLED"]
 
 
 class FaultModel(BaseModel):
@@ -53,6 +56,63 @@ class BatchModel(BaseModel):
     results: list[LineModel]
 
 
+class QueuedModel(BaseModel):
+    """The file is in storage, and its job waits for a worker."""
+
+    job_id: UUID
+    status: Literal["PENDING"]
+
+
+class JobModel(BaseModel):
+    """The import of one file. Row counts are as of the worker's last word."""
+
+    job_id: UUID
+    status: Status
+    dataset: str
+    file: str | None = Field(description="What the client called the file.")
+    format: Literal["csv", "json", "ndjson", "parquet", "gzip", "zip"] = Field(description="By its bytes.")
+    options: dict[str, str | bool] = Field(description="How the file is to be read, where that was said.")
+    attempts: int
+    rows_read: int
+    rows_valid: int
+    rows_invalid: int
+    rows_inserted: int
+    rows_updated: int
+    rows_unchanged: int
+    bytes: int
+    sha256: str
+    error: str | None = Field(description="A code: why it failed, or why its last attempt did.")
+    timings: dict[str, float] = Field(description="Seconds of each stage.")
+    cancel_requested: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class JobsModel(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobModel]
+    next_cursor: str | None = Field(description="Of the page behind; null: this is the last.")
+
+
+class RowErrorModel(BaseModel):
+    """What is wrong with one line of a file."""
+
+    line: int
+    column: str | None = Field(description="Null: the row as a whole.")
+    code: str
+    message: str = Field(description="What is wrong; never the value.")
+    raw_row: str | None = Field(description="The row as it was sent, up to a limit.")
+
+
+class RowErrorsModel(BaseModel):
+    """Refused rows, in the order of the file."""
+
+    errors: list[RowErrorModel]
+    next_cursor: str | None = Field(description="Of the page behind; null: this is the last.")
+
+
 class DependencyModel(BaseModel):
     """Whether something that the API needs answers."""
 
@@ -61,7 +121,7 @@ class DependencyModel(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """`degraded`: works without Redis; `down`: events cannot be taken."""
+    """`degraded`: works without Redis, or without PostgreSQL but for uploads; `down`: takes no events."""
 
     status: Literal["ok", "degraded", "down"]
     dependencies: dict[str, DependencyModel]

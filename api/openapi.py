@@ -8,7 +8,7 @@ from api.problems import MEDIA_TYPE, TITLES
 from schemas.contract import json_schema
 
 _BODY_FIELDS = ("source", "payload", "context", "metadata")
-_STATUSES = (400, 401, 403, 408, 413, 414, 415, 422, 429, 431, 501, 503)
+INGEST_STATUSES = (400, 401, 403, 408, 413, 414, 415, 422, 429, 431, 501, 503)
 _FURTHER_HEADERS = {
     401: ("WWW-Authenticate",),
     403: ("WWW-Authenticate",),
@@ -16,7 +16,7 @@ _FURTHER_HEADERS = {
     503: ("Retry-After",),
 }
 _NOT_BLANK = r"\S"
-_CREDENTIALS: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}]
+CREDENTIALS: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}]
 _KEY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -47,7 +47,7 @@ def event_schema() -> dict[str, Any]:
 
 def _with_body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
     body = {"required": True, "content": {media_type: {"schema": schema}}}
-    return {"requestBody": body, "security": _CREDENTIALS}
+    return {"requestBody": body, "security": CREDENTIALS}
 
 
 def _refusal(status: int) -> dict[str, Any]:
@@ -58,7 +58,12 @@ def _refusal(status: int) -> dict[str, Any]:
     return {"description": TITLES[status], "headers": headers, "content": content}
 
 
-REFUSALS: dict[int | str, dict[str, Any]] = {status: _refusal(status) for status in _STATUSES}
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The responses of a route that refuses so."""
+    return {status: _refusal(status) for status in statuses}
+
+
+REFUSALS = refusals(*INGEST_STATUSES)
 EVENT = _with_body("application/json", event_schema()) | {"parameters": [_KEY_HEADER]}
 BATCH = _with_body(
     "application/x-ndjson",

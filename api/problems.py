@@ -14,6 +14,7 @@ TITLES = {
     403: "The credential does not allow this",
     404: "There is nothing here",
     405: "This method is not allowed here",
+    409: "The state of it does not allow this",
     408: "The body took too long to arrive",
     413: "The body is too large",
     414: "The address is too long",

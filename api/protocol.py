@@ -112,6 +112,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if not others_wait:
             self._start_clock(CLIENT_TIMEOUT_S)
 
+    def shutdown(self) -> None:
+        """The server stops: whoever streams an answer without an end is told, and ends it."""
+        if self.cycle and self._answering():
+            self.cycle.scope.setdefault("state", {})["stopping"] = True
+        super().shutdown()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._start_clock(CLIENT_TIMEOUT_S)

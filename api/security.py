@@ -19,6 +19,8 @@ from headwater.settings import Api
 
 REALM = "headwater"
 INGEST_WRITE = "ingest:write"
+UPLOAD_WRITE = "upload:write"
+JOBS_READ = "jobs:read"
 _API_KEY = re.compile(r"hw_([A-Za-z0-9.-]{1,64})_([\x21-\x7e]{16,256})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NOBODY = hashlib.sha256(b"the digest that an unknown id is compared with").hexdigest()

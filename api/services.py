@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from api.arrivals import Arrivals
 from api.dead_letters import DeadLetters
+from api.jobs import Jobs
 from api.limits import RateLimit
 from api.metrics import REFUSED, Sources
 from api.problems import Problem
@@ -12,6 +14,10 @@ from api.publisher import Publisher
 from api.room import Room
 from api.security import Gate, Principal
 from headwater.settings import Settings
+from sources.landing.registry import landing_of
+
+MAX_WATCHERS = 64  # who follow a job, of one worker: each asks PostgreSQL once a second
+MAX_WATCHERS_EACH = 16
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,20 @@ class Services:
     dead_letters: DeadLetters
     sources: Sources
     bodies: Room
+    jobs: Jobs
+    arrivals: Arrivals
+    uploading: Room
+    watching: Room
 
-    def start(self) -> None:
+    async def start(self) -> None:
         self.publisher.start()
+        await self.jobs.start()
 
     async def stop(self) -> None:
         await self.publisher.stop()
         await self.rate.close()
+        await self.jobs.stop()
+        self.arrivals.stop()
 
     async def admit(self, request: Request, scope: str) -> Principal:
         """The caller, if it may and is not too fast. Raises Problem 401, 403 or 429."""
@@ -48,8 +61,9 @@ class Services:
 
 
 def make_services(settings: Settings) -> Services:
-    """Everything from the settings. Raises SetupError when the credential files cannot be read."""
+    """Everything from the settings. Raises SetupError when credential files or storage cannot be used."""
     publisher = Publisher(settings)
+    uploads = settings.uploads
     return Services(
         settings,
         Gate(settings.api),
@@ -58,6 +72,10 @@ def make_services(settings: Settings) -> Services:
         DeadLetters(publisher),
         Sources(),
         Room(),
+        Jobs(settings),
+        Arrivals(uploads, landing_of(settings)),
+        Room(uploads.at_once, uploads.at_once_each),
+        Room(MAX_WATCHERS, MAX_WATCHERS_EACH),
     )
 
 

@@ -6,7 +6,8 @@ HeadwaterError          1  failed, worth a retry
 │   └── DataLossError   2  the source no longer has, or never had, what we remember
 ├── QualityError        3  a quality gate or the breaker stopped the work
 │   └── RefusedFileError 3 an uploaded file that cannot be read as rows (schemas/rows.py)
-└── LockedError         4  another instance holds the lock
+├── LockedError         4  another instance holds the lock
+└── LostError           1  the work is somebody else's by now
 
 Bad input is not here: it is data, and becomes a dead letter.
 """
@@ -42,3 +43,7 @@ class LockedError(HeadwaterError):
     """Another running instance holds the lock of this job and domain."""
 
     exit_code = 4
+
+
+class LostError(HeadwaterError):
+    """A lease ran out, and others have taken the work: leave it to them."""

@@ -70,6 +70,8 @@ class Postgres(Section):
     password: SecretStr | None
     owner_dsn: str
     owner_password: SecretStr | None
+    api_dsn: str
+    api_password: SecretStr | None
     connect_timeout_s: int = Field(ge=1)
     copy_partitions: int = Field(ge=1, le=64)
 
@@ -114,6 +116,38 @@ class Api(Section):
     rate_burst: int
     kafka_queue_messages: int
     kafka_timeout_s: float
+
+
+class S3(Section):
+    bucket: str | None
+    prefix: str = Field(pattern=r"^([A-Za-z0-9_-]+/)*$")
+    endpoint: str | None
+    region: str
+    access_key_id: SecretStr | None
+    secret_access_key: SecretStr | None
+
+
+class Uploads(Section):
+    storage: Literal["local", "s3"]
+    folder: Path
+    s3: S3
+    part_bytes: int = Field(ge=5 << 20, le=100 << 20)  # S3 takes no smaller part, but for the last
+    max_bytes: int = Field(ge=1)
+    max_unpacked_bytes: int = Field(ge=1)
+    max_ratio: int = Field(ge=1)
+    max_members: int = Field(ge=1, le=10_000)
+    max_name_length: int = Field(ge=1, le=255)
+    at_once: int = Field(ge=1)
+    at_once_each: int = Field(ge=1)
+    idle_timeout_s: float = Field(gt=0)
+    min_bytes_per_s: int = Field(ge=1)
+    attempts: int = Field(ge=1, le=100)
+    backoff_s: float = Field(gt=0)
+    max_backoff_s: float = Field(gt=0)
+    lease_s: float = Field(ge=3, le=45)  # a killed worker's job is to be taken up within a minute
+    max_invalid_share: float = Field(ge=0, le=1)
+    max_errors: int = Field(ge=1)
+    max_raw_row: int = Field(ge=0, le=65_536)
 
 
 class Spark(Section):
@@ -194,6 +228,7 @@ class Settings(BaseSettings):
     redis: Redis
     registry: Registry
     api: Api
+    uploads: Uploads
     spark: Spark
     streams: Streams
     breaker: Breaker

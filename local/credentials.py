@@ -8,6 +8,7 @@ import json
 import secrets
 import time
 from pathlib import Path
+from typing import Any
 
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -26,7 +27,7 @@ PASSWORDS = (
     "kafka-app",
     "webhook",
 )
-DEMO_SCOPES = ("ingest:write", "jobs:read", "dlq:read")
+DEMO_SCOPES = ("ingest:write", "upload:write", "jobs:read", "dlq:read")
 DEMO_KEYS = {"api-key-demo": ("demo", "acme"), "api-key-demo-2": ("demo2", "globex")}
 TOKEN_LIFE_S = 3600
 _KEY_BYTES = 24
@@ -74,7 +75,16 @@ def _make_api_keys() -> None:
         }
         for name, (key_id, tenant) in DEMO_KEYS.items()
     ]
-    _write_once("api-keys.json", json.dumps(entries, indent=2))
+    others = [entry for entry in _known_keys() if entry["id"] not in {made["id"] for made in entries}]
+    text = json.dumps(entries + others, indent=2)
+    # A scope that is new since the file was made is given to the demo's keys; keys of other makes stay.
+    if text != json.dumps(_known_keys(), indent=2):
+        _write_private(SECRETS / "api-keys.json", text + "\n")
+
+
+def _known_keys() -> list[dict[str, Any]]:
+    path = SECRETS / "api-keys.json"
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
 
 
 def _make_signing_key() -> None:

@@ -9,8 +9,8 @@ from datetime import timedelta
 from time import monotonic
 
 from headwater.errors import SetupError
+from headwater.postgres import Link, writer_conninfo
 from headwater.settings import Settings
-from sinks.postgres_session import Link, writer_conninfo
 
 # The session of a loop: short statements by index. UTC is what times in documents are written in. A commit
 # does not wait for the disk: what a crash of the server takes back, a mark or a claim, is done again anyway.

@@ -20,11 +20,11 @@ from headwater.clock import iso
 from headwater.errors import SetupError, TransientError
 from headwater.failpoints import fail_at
 from headwater.log import logger
+from headwater.postgres import Connection, classified, connected, sqlstate_of, unless_locked, writer_conninfo
 from headwater.settings import Settings
 from sinks.base import Rejected, Written
 from sinks.outbox import LINEAGE, Outbox
-from sinks.postgres_copy import BAD_TEXT, CopyTarget, Staged, classified, not_copyable, sqlstate_of, stage
-from sinks.postgres_session import Connection, connected, unless_locked, writer_conninfo
+from sinks.postgres_copy import BAD_TEXT, CopyTarget, Staged, not_copyable, stage
 
 LEAD_COLUMNS = (
     "id event_id tenant_id idempotency_key source received_at first_name last_name email phone message"

@@ -1,4 +1,4 @@
-"""Rows of a batch → staging.<table>, by COPY from the executors; and what a PostgreSQL fault means.
+"""Rows of a batch → staging.<table>, by COPY from the executors.
 
 The lines of COPY's text format are built by Spark's own expressions. A Python task only hands Arrow's buffer
 to the server. Every row carries its batch's attempt: rows of a retried, speculative or orphaned task have
@@ -20,7 +20,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, DataType, StringType, TimestampNTZType, TimestampType
 
 from headwater.clock import ISO_MICROSECONDS
-from headwater.errors import HeadwaterError, SetupError, TransientError
+from headwater.errors import SetupError
+from headwater.postgres import sqlstate_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NULL = "\\N"
@@ -28,17 +29,6 @@ _LAYOUTS = 64
 # Backslash first: the others put backslashes in.
 ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 BAD_TEXT = "22021"  # character_not_in_repertoire: a NUL, or bytes that are not UTF-8
-NO_ANSWER = "08006"
-LOGIN_REFUSED = "28000"
-_MISUSE = "42000"
-# libpq's login faults carry no SQLSTATE; these words of its (English) text tell them from an outage.
-_LOGIN_WORDS = (
-    "authentication failed",
-    "no password supplied",
-    "does not exist",
-    "pg_hba.conf",
-    "not permitted",
-)
 _RESULT = pa.schema(
     [("rows", pa.int64()), ("earliest", pa.int64()), ("latest", pa.int64()), ("sqlstate", pa.string())]
 )
@@ -114,28 +104,6 @@ def not_copyable(batch: DataFrame, attempt: UUID, columns: Sequence[str]) -> Col
     """Whether the row holds a NUL or invalid UTF-8: one such row makes the server refuse a whole COPY."""
     line = copy_line(batch, attempt, columns)
     return line.contains("\0") | ~F.is_valid_utf8(line)
-
-
-def classified(sqlstate: str, where: str) -> HeadwaterError:
-    """What a fault of the server means to us, in a sentence without any of its text."""
-    fault = f"{where}: SQLSTATE {sqlstate}"
-    if sqlstate.startswith(("28", "3D")):
-        return SetupError(f"{fault}: PostgreSQL refuses the login; check postgres.dsn and its password")
-    if sqlstate == "42501":
-        return SetupError(f"{fault}: the role lacks a right; run `python -m jobs migrate`")
-    if sqlstate.startswith(("42", "3F", "0A")):
-        return SetupError(f"{fault}: a table or column is missing or differs; run `python -m jobs migrate`")
-    return TransientError(f"{fault}: PostgreSQL is away or too busy")
-
-
-def sqlstate_of(fault: psycopg.Error) -> str:
-    """The fault's SQLSTATE, or the nearest one for faults that libpq raises without."""
-    if fault.sqlstate:
-        return fault.sqlstate
-    if not isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):
-        return _MISUSE
-    text = str(fault)
-    return LOGIN_REFUSED if any(words in text for words in _LOGIN_WORDS) else NO_ANSWER
 
 
 def _task(target: CopyTarget) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:

@@ -1,1 +1,1 @@
-"""Where rows come from: Kafka topics, Delta tables and uploaded files."""
+"""Where rows come from: Kafka topics, Delta tables, uploaded files and the queue of their imports."""

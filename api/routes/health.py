@@ -37,9 +37,12 @@ class Health:
 
     async def _ask(self) -> dict[str, Any]:
         reachable = asyncio.to_thread(self._room.publisher.reachable, contract().topic, KAFKA_TIMEOUT_S)
-        kafka, redis = await asyncio.gather(_timed(reachable), _timed(self._room.rate.ping()))
-        status = "down" if kafka["status"] == "down" else "degraded" if redis["status"] == "down" else "ok"
-        return {"status": status, "dependencies": {"kafka": kafka, "redis": redis}}
+        kafka, redis, postgres = await asyncio.gather(
+            _timed(reachable), _timed(self._room.rate.ping()), _timed(self._room.jobs.reachable())
+        )
+        others = "degraded" if "down" in (redis["status"], postgres["status"]) else "ok"
+        status = "down" if kafka["status"] == "down" else others
+        return {"status": status, "dependencies": {"kafka": kafka, "redis": redis, "postgres": postgres}}
 
 
 async def _timed(answer: Awaitable[bool]) -> dict[str, Any]:
@@ -50,7 +53,7 @@ async def _timed(answer: Awaitable[bool]) -> dict[str, Any]:
 
 @router.get("/health", response_model=HealthModel, responses={503: {"model": HealthModel}})
 async def health(request: Request) -> Response:
-    """200 for ok and degraded (Redis is away), 503 when Kafka is."""
+    """200 for ok and degraded (Redis or PostgreSQL is away: no uploads then), 503 when Kafka is."""
     state: Health | None = getattr(request.app.state, "health", None)
     if state is None:
         state = request.app.state.health = Health(services(request))

@@ -17,9 +17,9 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from headwater.errors import SetupError
+from headwater.postgres import Link, writer_conninfo
 from headwater.settings import Settings
 from sinks.outbox_reader import SESSION
-from sinks.postgres_session import Link, writer_conninfo
 from sinks.webhook.only import condition, parameters
 
 ENABLE = """

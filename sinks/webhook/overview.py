@@ -6,8 +6,8 @@ from datetime import datetime
 from psycopg import sql
 from psycopg.rows import class_row
 
+from headwater.postgres import connected, writer_conninfo
 from headwater.settings import Settings
-from sinks.postgres_session import connected, writer_conninfo
 
 STATUSES = ("pending", "delivered", "dead", "gone")
 NEWEST = """

@@ -28,6 +28,7 @@ from headwater.settings import load_settings
 ROOT = Path(__file__).resolve().parents[2]
 ISSUER = "https://issuer.headwater.invalid/"
 ALGORITHMS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
+WRITER_SCOPES = ("ingest:write", "upload:write", "jobs:read")
 START_S = 30.0
 WAIT_S = 20.0
 STOP_S = 20.0
@@ -79,7 +80,7 @@ class ApiServer:
         secret, reader = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self.reader_key = f"hw_reader{self.tenant}_{reader}"
         entries = [
-            key_entry(f"writer{self.tenant}", secret, self.tenant),
+            key_entry(f"writer{self.tenant}", secret, self.tenant, WRITER_SCOPES),
             key_entry(f"reader{self.tenant}", reader, self.tenant, ("jobs:read",)),
         ]
         (self.folder / "keys.json").write_text(json.dumps(entries))

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from headwater.identity import event_id
+from headwater.postgres import Connection, writer_conninfo
 from headwater.settings import Settings, load_settings
 from jobs.queries import Context
 from local.postgres import dsn
@@ -17,7 +18,6 @@ from schemas.migrate import upgrade
 from sinks.base import Rejected
 from sinks.outbox import LEAD_OUTBOX, LINEAGE
 from sinks.postgres import LEAD_COLUMNS, SESSION, PostgresSink, _Rows
-from sinks.postgres_session import Connection, writer_conninfo
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 STAGED = (*LEAD_COLUMNS, *LINEAGE)
@@ -29,6 +29,7 @@ def settings_of(database: str, **changes: Any) -> Settings:
     addresses = {
         "dsn": base.postgres.dsn.rsplit("/", 1)[0] + f"/{database}",
         "owner_dsn": base.postgres.owner_dsn.rsplit("/", 1)[0] + f"/{database}",
+        "api_dsn": base.postgres.api_dsn.rsplit("/", 1)[0] + f"/{database}",
     }
     return base.model_copy(update={"postgres": base.postgres.model_copy(update=addresses)} | changes)
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from headwater.settings import load_settings
+from schemas.migrate import upgrade
 from schemas.topics import create_topics
 from tests.integration.api_server import (
     ISSUER,
@@ -35,6 +36,7 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     create_topics(load_settings())
+    upgrade(load_settings())
     with running_api(tmp_path_factory.mktemp("api")) as server:
         yield server
 

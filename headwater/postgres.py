@@ -1,4 +1,4 @@
-"""Connections of the writer: how long they wait for a server that is gone, and what their faults mean."""
+"""PostgreSQL for everyone who speaks to it: connections, how long they wait, what their faults mean."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,19 +6,42 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
 
+from headwater.errors import HeadwaterError, SetupError, TransientError
 from headwater.settings import Postgres
-from sinks.postgres_copy import classified, sqlstate_of
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 UNSENT_MS = 60_000
+NO_ANSWER = "08006"
+LOGIN_REFUSED = "28000"
+_MISUSE = "42000"
+# libpq's login faults carry no SQLSTATE; these words of its (English) text tell them from an outage.
+_LOGIN_WORDS = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "pg_hba.conf",
+    "not permitted",
+)
 
 
 def writer_conninfo(postgres: Postgres, application: str, options: str) -> str:
     """The writer's connection string, with its password: never to be shown."""
+    return _conninfo(postgres, postgres.dsn, postgres.password, application, options)
+
+
+def api_conninfo(postgres: Postgres, options: str) -> str:
+    """The same of the API's role."""
+    return _conninfo(postgres, postgres.api_dsn, postgres.api_password, "headwater-api", options)
+
+
+def _conninfo(
+    postgres: Postgres, dsn: str, password: SecretStr | None, application: str, options: str
+) -> str:
     return make_conninfo(
-        postgres.dsn,
-        password=postgres.password.get_secret_value() if postgres.password else None,
+        dsn,
+        password=password.get_secret_value() if password else None,
         connect_timeout=postgres.connect_timeout_s,
         application_name=application,
         options=options,
@@ -76,3 +99,25 @@ class Link:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def classified(sqlstate: str, where: str) -> HeadwaterError:
+    """What a fault of the server means to us, in a sentence without any of its text."""
+    fault = f"{where}: SQLSTATE {sqlstate}"
+    if sqlstate.startswith(("28", "3D")):
+        return SetupError(f"{fault}: PostgreSQL refuses the login; check postgres.dsn and its password")
+    if sqlstate == "42501":
+        return SetupError(f"{fault}: the role lacks a right; run `python -m jobs migrate`")
+    if sqlstate.startswith(("42", "3F", "0A")):
+        return SetupError(f"{fault}: a table or column is missing or differs; run `python -m jobs migrate`")
+    return TransientError(f"{fault}: PostgreSQL is away or too busy")
+
+
+def sqlstate_of(fault: psycopg.Error) -> str:
+    """The fault's SQLSTATE, or the nearest one for faults that libpq raises without."""
+    if fault.sqlstate:
+        return fault.sqlstate
+    if not isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):
+        return _MISUSE
+    text = str(fault)
+    return LOGIN_REFUSED if any(words in text for words in _LOGIN_WORDS) else NO_ANSWER

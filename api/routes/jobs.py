@@ -1,0 +1,147 @@
+"""Jobs of uploaded files: one, all, refused rows, progress as it happens, an end by request."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from api import errors_csv, progress
+from api.jobs import Jobs, shown
+from api.models import JobModel, JobsModel, RowErrorsModel
+from api.openapi_uploads import CANCEL_REFUSALS, CSV, ERRORS, EVENTS, JOB, JOB_REFUSALS, JOBS, LIST_REFUSALS
+from api.query import (
+    CURSOR_OF_JOBS,
+    CURSOR_OF_ROWS,
+    DEFAULT_LIMIT,
+    FORMAT,
+    LIMIT,
+    MAX_LIMIT,
+    STATUS,
+    asked,
+    job_id,
+    place,
+)
+from api.security import JOBS_READ, UPLOAD_WRITE
+from api.services import services
+from sources.import_jobs import CANCELLED, Job
+
+JSON = "application/json"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LIST = {"status": STATUS, "cursor": CURSOR_OF_JOBS, "limit": LIMIT}
+_ERRORS = {"cursor": CURSOR_OF_ROWS, "limit": LIMIT, "format": FORMAT}
+router = APIRouter(tags=["jobs"])
+
+
+@router.get("/jobs", response_model=JobsModel, responses=LIST_REFUSALS, openapi_extra=JOBS)
+async def newest(request: Request) -> Response:
+    """The tenant's jobs, newest first, a page at a time."""
+    room = services(request)
+    caller = await room.admit(request, JOBS_READ)
+    wanted = asked(request, _LIST)
+    limit = wanted.get("limit", DEFAULT_LIMIT)
+    found = await room.jobs.newest(caller.tenant_id, wanted.get("status"), wanted.get("cursor"), limit + 1)
+    jobs, more = found[:limit], len(found) > limit
+    cursor = _place_of(jobs[-1]) if more else None
+    return _json({"jobs": [shown(job) for job in jobs], "next_cursor": cursor})
+
+
+@router.get("/jobs/{job_id}", response_model=JobModel, responses=JOB_REFUSALS, openapi_extra=JOB)
+async def one(request: Request) -> Response:
+    """A job as it is now."""
+    job = await _found(request)
+    asked(request, {})
+    return _json(shown(job))
+
+
+@router.get(
+    "/jobs/{job_id}/errors",
+    response_model=RowErrorsModel,
+    responses={200: CSV, **JOB_REFUSALS},
+    openapi_extra=ERRORS,
+)
+async def errors(request: Request) -> Response:
+    """Refused rows: a page as JSON, or CSV, which has all of them unless a limit is given."""
+    job = await _found(request)
+    jobs = services(request).jobs
+    wanted = asked(request, _ERRORS)
+    after = wanted.get("cursor", 0)
+    if _wants_csv(request, wanted):
+        pages = _pages(jobs, job, after, wanted.get("limit"))
+        await jobs.check()  # once the answer has begun, nothing can be refused any more
+        return StreamingResponse(pages, media_type=errors_csv.MEDIA_TYPE, headers=_attached(job))
+    limit = wanted.get("limit", DEFAULT_LIMIT)
+    found = await jobs.errors(job, after, limit + 1)
+    page, more = found[:limit], len(found) > limit
+    rows = [{name: error[name] for name in errors_csv.COLUMNS} for error in page]
+    return _json({"errors": rows, "next_cursor": str(page[-1]["id"]) if more else None})
+
+
+@router.get("/jobs/{job_id}/events", responses=JOB_REFUSALS, openapi_extra=EVENTS)
+async def events(request: Request) -> Response:
+    """Follow a job until it ends."""
+    room = services(request)
+    caller = await room.admit(request, JOBS_READ)
+    asked(request, {})
+    job = await room.jobs.find(caller.tenant_id, job_id(request))
+
+    async def watched() -> AsyncIterator[bytes]:
+        with room.watching.taken(caller.credential, 1):
+            async for event in progress.events(request, room.jobs, job):
+                yield event
+
+    stream = watched()
+    first = await anext(stream)  # takes the room, or is refused as any request is
+    return StreamingResponse(_with(first, stream), media_type=progress.MEDIA_TYPE)
+
+
+@router.post("/jobs/{job_id}/cancel", response_model=JobModel, responses=CANCEL_REFUSALS, openapi_extra=JOB)
+async def cancel(request: Request) -> Response:
+    """End a job: 200 when it has, 202 when its worker is asked to. What was imported stays."""
+    room = services(request)
+    caller = await room.admit(request, UPLOAD_WRITE)
+    asked(request, {})
+    job = await room.jobs.cancel(caller.tenant_id, job_id(request))
+    return _json(shown(job), 200 if job.status == CANCELLED else 202)
+
+
+async def _found(request: Request) -> Job:
+    room = services(request)
+    caller = await room.admit(request, JOBS_READ)
+    return await room.jobs.find(caller.tenant_id, job_id(request))
+
+
+async def _pages(jobs: Jobs, job: Job, after: int, limit: int | None) -> AsyncIterator[bytes]:
+    """CSV of the rows behind `after`: `limit` of them, or all, never more than a page in memory."""
+    yield errors_csv.heading()
+    while page := await jobs.errors(job, after, limit or MAX_LIMIT):
+        yield errors_csv.lines(page)
+        after = page[-1]["id"]
+        if limit:
+            return
+
+
+async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for more in rest:
+        yield more
+
+
+def _wants_csv(request: Request, wanted: dict[str, Any]) -> bool:
+    accepted = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower()
+    return bool(wanted.get("format", "csv" if accepted == "text/csv" else "json") == "csv")
+
+
+def _attached(job: Job) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="errors-{job.id}.csv"', "Vary": "Accept"}
+
+
+def _place_of(job: Job) -> str:
+    return place((job.created_at - _EPOCH) // timedelta(microseconds=1), job.id)
+
+
+def _json(content: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type=JSON)

@@ -1,0 +1,49 @@
+"""Fixtures of the tests of uploads: a database, its queue as workers see it, and an API on it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from headwater.settings import Settings
+from sources.import_queue import ImportQueue
+from tests.integration.outbox_harness import migrated_database, settings_of
+from tests.integration.uploads.harness import UploadApi, ask, upload_api
+
+LEASE_S = 0.4  # shorter than the settings allow: a test does not wait for a minute
+Worker = Callable[..., ImportQueue]
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    with migrated_database() as name:
+        yield name
+
+
+@pytest.fixture
+def settings(database: str) -> Settings:
+    """Settings of an empty database, with a short lease and three attempts a tenth of a second apart."""
+    ask(database, "TRUNCATE ingestion_jobs, validation_errors, ingested_data")
+    found = settings_of(database)
+    quick = {"lease_s": LEASE_S, "attempts": 3, "backoff_s": 0.1}
+    return found.model_copy(update={"uploads": found.uploads.model_copy(update=quick)})
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[Worker]:
+    """Makes workers, each with a connection of its own; closes them at the end."""
+    made: list[ImportQueue] = []
+
+    def make(name: str = "worker") -> ImportQueue:
+        made.append(ImportQueue(settings, name))
+        return made[-1]
+
+    yield make
+    for queue in made:
+        queue.close()
+
+
+@pytest.fixture(scope="module")
+def api(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UploadApi]:
+    """An API with the settings' own limits."""
+    with upload_api(tmp_path_factory.mktemp("api"), settings_of(database)) as server:
+        yield server
