@@ -11,6 +11,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 from api.problems import Fault, Problem
+from schemas.dataset import ENCODINGS
 from sources.import_jobs import DATASET, STATUSES
 
 MAX_LIMIT = 1000
@@ -128,14 +129,12 @@ def _matching_groups(pattern: re.Pattern[str], text: str) -> tuple[str, ...]:
 
 
 def _encoding(text: str) -> str:
-    """A text encoding that Python knows, by its usual name."""
+    """One that files of a data set may have, by its usual name."""
     try:
-        known = codecs.lookup(_matching(_ENCODING, text))
+        found = str(codecs.lookup(_matching(_ENCODING, text)).name)
     except LookupError:
         raise ValueError from None
-    if not known._is_text_encoding:  # noqa: SLF001 - the only way to tell base64 and its like from encodings
-        raise ValueError
-    return known.name
+    return _one_of(*ENCODINGS)(found)
 
 
 def _character(text: str) -> str:
@@ -151,7 +150,7 @@ UPLOAD = {
     "dataset": Parameter(_dataset, "is not a data set's name: a-z, then a-z 0-9 _ . -, at most 63 in all"),
     "force": Parameter(_flag, "is neither true nor false"),
     "name": Parameter(_name, f"is longer than {MAX_NAME} characters"),
-    "encoding": Parameter(_encoding, "is not a text encoding"),
+    "encoding": Parameter(_encoding, "is not an encoding that is read"),
     "delimiter": Parameter(_character, "is not one character that separates"),
     "quote": Parameter(_character, "is not one character that quotes"),
     "header": Parameter(_flag, "is neither true nor false"),
