@@ -94,7 +94,7 @@ def _flag(text: str) -> bool:
     return {"true": True, "false": False}[_one_of("true", "false")(text)]
 
 
-def _one_of(*words: str) -> Read:
+def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
             raise ValueError
