@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
+from schemas.contract import ROW_LIMIT_BYTES
 from schemas.dataset import COLUMNS_LIMIT, Dataset, Dialect
 from schemas.rows import FIELD_LIMIT_BYTES, Chunk, Parsed, RefusedFileError, RowFault, cut
 from sources.encoding import utf8_file
@@ -20,6 +21,7 @@ from sources.parsers.header import IGNORED, matched
 from sources.parsers.records import Records, at_records, find_records
 
 _LF, _CR = 10, 13
+_FIRST_BROKEN, _LAST_BROKEN = 0xDC80, 0xDCFF  # what surrogateescape makes of bytes that are no UTF-8
 
 
 def split(path: Path, dataset: Dataset, scratch: Path, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
@@ -28,7 +30,7 @@ def split(path: Path, dataset: Dataset, scratch: Path, size: int = CHUNK_BYTES) 
     text = utf8_file(path, dialect.encoding, scratch)
     with Path(text.path).open("rb") as file:
         file.seek(text.offset)
-        head = file.read(CHUNK_BYTES)
+        head = file.read(ROW_LIMIT_BYTES)
         names, start = _header(head, dataset)
         like = Chunk(text.path, "csv", 0, 0, 0, 0, names)
         start = Start(text.offset + start.offset, start.line)
@@ -193,20 +195,20 @@ def _doubts(data: bytes, records: Records) -> Iterator[int | NDArray[np.int64]]:
         behind = buffer[np.minimum(carriage + 1, buffer.size - 1)]
         yield from at_records(records, carriage[(behind != _LF) | (carriage == buffer.size - 1)])
     if not data.isascii():
-        yield from _broken_text(data, records)
+        yield _broken_text(data, records)
 
 
-def _broken_text(data: bytes, records: Records) -> Iterator[int]:
-    """The records that are not UTF-8."""
-    view, offset = memoryview(data), 0
-    while offset < len(data):
-        try:
-            codecs.decode(view[offset:], "utf-8")
-            return
-        except UnicodeDecodeError as error:
-            place = np.array([offset + error.start])
-        yield from at_records(records, place)
-        offset = data.find(b"\n", int(place[0])) + 1 or len(data)
+def _broken_text(data: bytes, records: Records) -> NDArray[np.int64]:
+    """The records on whose lines there is what is not UTF-8, and perhaps their neighbours."""
+    try:
+        data.decode()
+        return np.zeros(0, np.int64)
+    except UnicodeDecodeError:
+        text = data.decode("utf-8", "surrogateescape")
+    letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    broken = np.flatnonzero((letters >= _FIRST_BROKEN) & (letters <= _LAST_BROKEN))
+    lines = np.searchsorted(np.flatnonzero(letters == _LF), broken)
+    return np.unique(np.maximum(np.searchsorted(records.lines, lines, side="right") - 1, 0))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -23,6 +23,7 @@ Row = dict[str, Any]
 _MISFIT: Any = object()
 _DIGITS = b"0123456789"
 _NAMES_REMEMBERED = 10_000
+_SPARSE, _FEW = 64, 1  # so many cells for each value are too many, unless it is one row
 _FITS: dict[type, tuple[str, ...]] = {
     bool: ("boolean", ANY),
     int: ("integer", "number", ANY),
@@ -110,7 +111,8 @@ class Documents:
 
     def _parts(self, rows: list[Row], places: list[int]) -> Iterator[_Part]:
         names = list(self.columns or dict.fromkeys(name for row in rows for name in row))
-        if len(names) <= COLUMNS_LIMIT or len(rows) < 2:
+        is_sparse = len(names) * len(rows) > _SPARSE * sum(map(len, rows))
+        if len(rows) <= _FEW or self.columns or (len(names) <= COLUMNS_LIMIT and not is_sparse):
             yield _Part(rows, places, names)
             return
         half = len(rows) // 2

@@ -8,6 +8,7 @@ The rules (RFC 4180, and what it leaves open):
   record begins is broken, and reading goes on with the next line: an unbalanced quote costs one line.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -85,10 +86,13 @@ class _Quoted:
         self.quotes = np.flatnonzero(buffer == quote).astype(np.int64)
         opens, closes = self._fit(delimiter, quote)
         even = np.arange(self.quotes.size) % 2 == 0
-        self.wrong = [np.flatnonzero(~np.where(even == first, opens, closes)) for first in (True, False)]
+        wrong = [np.flatnonzero(~np.where(even == first, opens, closes)) for first in (True, False)]
         before = np.searchsorted(self.quotes, newlines)
         self.ending = [np.flatnonzero(before % 2 == parity) for parity in (0, 1)]
-        self.places = [newlines[ending] for ending in self.ending]
+        # Lists, because a run may be one line, and a lookup in a list costs a tenth of one in an array.
+        self.wrong = [found.tolist() for found in wrong]
+        self.ends = [ending.tolist() for ending in self.ending] if any(self.wrong) else [[], []]
+        self.places = [newlines[ending].tolist() for ending in self.ending] if any(self.wrong) else [[], []]
         self.line_starts = np.concatenate([np.zeros(1, np.int64), newlines + 1])
         self.quotes_before = np.concatenate([np.zeros(1, np.int64), before])
 
@@ -121,13 +125,16 @@ class _Quoted:
         """Newlines that end sound records from this line on, and the line that is broken behind them."""
         first = int(self.quotes_before[line])
         parity = first % 2
-        ending, places = self.ending[parity], self.places[parity]
-        wrong = self.wrong[parity]
-        at = int(np.searchsorted(wrong, first))
-        faulty = int(self.quotes[wrong[at]]) if at < wrong.size else None
-        begin = int(np.searchsorted(ending, line))
-        end = ending.size if faulty is None else int(np.searchsorted(places, faulty))
-        piece = ending[begin:end]
+        ending, wrong = self.ending[parity], self.wrong[parity]
+        at = bisect_left(wrong, first)
+        faulty = int(self.quotes[wrong[at]]) if at < len(wrong) else None
+        if faulty is None:
+            piece = ending[int(np.searchsorted(ending, line)) :]
+        else:
+            begin, end = bisect_left(self.ends[parity], line), bisect_left(self.places[parity], faulty)
+            if begin == end:
+                return ending[:0], line
+            piece = ending[begin:end]
         begins = np.concatenate([[line], piece[:-1] + 1]) if piece.size else piece
         sizes = self.newlines[piece] - self.line_starts[begins]
         over = np.flatnonzero((sizes > ROW_LIMIT_BYTES) & (begins != piece))
