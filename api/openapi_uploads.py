@@ -50,13 +50,14 @@ _CURSOR_OF_ROWS = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 _CURSOR_SAYS = "The next_cursor of the page before."
 _FILE = {"type": "string", "format": "binary"}
 _FORM_SCHEMA = {"type": "object", "required": ["file"], "properties": {"file": _FILE}}
+_ENCODING = {"type": "string", "pattern": f"^{ENCODING}$"}
 UPLOAD = _secured(
     _query("dataset", {"type": "string", "pattern": f"^{DATASET}$"}, "What the rows are.", required=True),
     _query("force", _FLAG, "true: import it again, even if the same file was imported before."),
     _query("name", {"type": "string", "maxLength": MAX_NAME}, "What the file is called, for people."),
     _query(
         "encoding",
-        {"type": "string", "pattern": f"^{ENCODING}$"},
+        _ENCODING,
         "Of its text, if it is neither UTF-8 nor marked as UTF-16.",
     ),
     _query("delimiter", {"type": "string", "enum": list(MARKS)}, "Of CSV; else it is found."),

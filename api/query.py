@@ -137,10 +137,6 @@ def _encoding(text: str) -> str:
     return _one_of(*ENCODINGS)(found)
 
 
-def _character(text: str) -> str:
-    return _one_of(*MARKS)(text)
-
-
 CURSOR_OF_ROWS = Parameter(_number, "is not a cursor that an answer gave")
 CURSOR_OF_JOBS = Parameter(_place, "is not a cursor that an answer gave")
 LIMIT = Parameter(_limit, f"is not a number from 1 to {MAX_LIMIT}")
@@ -151,8 +147,8 @@ UPLOAD = {
     "force": Parameter(_flag, "is neither true nor false"),
     "name": Parameter(_name, f"is longer than {MAX_NAME} characters"),
     "encoding": Parameter(_encoding, "is not an encoding that is read"),
-    "delimiter": Parameter(_character, "is not one character that separates"),
-    "quote": Parameter(_character, "is not one character that quotes"),
+    "delimiter": Parameter(_one_of(*MARKS), "is not one character that separates"),
+    "quote": Parameter(_one_of(*MARKS), "is not one character that quotes"),
     "header": Parameter(_flag, "is neither true nor false"),
 }
 # Those that say how the file is to be read: kept with the job, for whoever parses it.
