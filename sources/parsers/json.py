@@ -111,7 +111,8 @@ def read(chunk: Chunk, dataset: Dataset) -> Iterator[Parsed]:
     if chunk.fault:
         yield whole_fault(chunk, data)
         return
-    raws = raws_of(data)
+    # Nothing between two commas is an element, which is empty, and none of JSON's.
+    raws = raws_of(data) if data.strip(BLANK) else None
     if raws is None:
         raws = [data[start:end].strip(BLANK) for start, end in scan(data + b",").elements]
     yield from Documents(dataset).parsed(raws, range(chunk.first, chunk.first + len(raws)))

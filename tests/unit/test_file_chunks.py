@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hypothesis import event as note
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -93,6 +93,7 @@ def test_csv_has_the_same_rows_in_chunks_of_any_size(rows: list[bytes], size: in
     assert rows_of(data, "csv", THREE, functools.partial(csv.split, size=size)) == rows_of(data, "csv", THREE)
 
 
+@example(objects=[{}, {}], style=None, at=4, splice=b"}", size=1)  # an array that ends behind a comma
 @given(
     objects=OBJECTS,
     style=st.sampled_from([None, 1]),
