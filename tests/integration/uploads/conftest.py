@@ -9,7 +9,6 @@ from sources.import_queue import ImportQueue
 from tests.integration.outbox_harness import migrated_database, settings_of
 from tests.integration.uploads.harness import UploadApi, ask, upload_api
 
-LEASE_S = 0.4  # shorter than the settings allow: a test does not wait for a minute
 Worker = Callable[..., ImportQueue]
 
 
@@ -21,11 +20,10 @@ def database() -> Iterator[str]:
 
 @pytest.fixture
 def settings(database: str) -> Settings:
-    """Settings of an empty database, with a short lease and three attempts a tenth of a second apart."""
+    """Settings of an empty database, with three attempts."""
     ask(database, "TRUNCATE ingestion_jobs, validation_errors, ingested_data")
     found = settings_of(database)
-    quick = {"lease_s": LEASE_S, "attempts": 3, "backoff_s": 0.1}
-    return found.model_copy(update={"uploads": found.uploads.model_copy(update=quick)})
+    return found.model_copy(update={"uploads": found.uploads.model_copy(update={"attempts": 3})})
 
 
 @pytest.fixture
