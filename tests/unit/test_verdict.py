@@ -105,13 +105,10 @@ def written(value: Any, style: dict[str, Any], repeated: dict[str, Any]) -> str:
     if isinstance(value, list):
         return "[" + comma.join(written(inner, style, {}) for inner in value) + "]"
     if isinstance(value, dict):
-        before = [(name, first) for name, first in repeated.items() if name in value]
-        pairs = [*before, *((name, inner) for name, inner in value.items() if inner is not GONE)]
-        return (
-            "{"
-            + comma.join(f"{json.dumps(k, **style)}{colon}{written(v, style, repeated)}" for k, v in pairs)
-            + "}"
-        )
+        # What stands first may hold the same key: there it stands once, or the text would never end.
+        before = [(name, written(first, style, {})) for name, first in repeated.items() if name in value]
+        kept = [(k, written(inner, style, repeated)) for k, inner in value.items() if inner is not GONE]
+        return "{" + comma.join(f"{json.dumps(k, **style)}{colon}{text}" for k, text in before + kept) + "}"
     return json.dumps(value, **style)
 
 
