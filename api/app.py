@@ -23,6 +23,7 @@ from headwater.errors import SetupError
 from headwater.log import configure_logging
 from headwater.settings import Settings, load_settings
 from headwater.version import CODE_VERSION
+from headwater.worker import keep_for_good
 
 GC_THRESHOLD = 20_000  # objects; requests leave next to no cycles behind
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -59,8 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.services.start()
-    gc.collect()
-    gc.freeze()  # what is loaded by now stays: no collection need look at it again
+    keep_for_good()
     gc.set_threshold(GC_THRESHOLD)
     yield
     await app.state.services.stop()

@@ -1,4 +1,4 @@
-"""What code of ours does for itself in a Python worker of Spark."""
+"""What code of ours does for itself in a worker: of Spark or of the API."""
 
 import gc
 import sys

@@ -1,7 +1,7 @@
 """public.ingestion_jobs as both sides know it: the API, which enters jobs, and the workers, which do them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -13,22 +13,12 @@ OPEN: Final = (PENDING, PROCESSING)
 STATUSES: Final = (PENDING, PROCESSING, COMPLETED, COMPLETED_WITH_ERRORS, FAILED, CANCELLED)
 DATASET = r"[a-z][a-z0-9_.-]{0,62}"
 
-COLUMNS = """id, tenant_id, dataset, status, attempts, released, storage_key, file_label, format, options,
-  bytes, sha256, rows_read, rows_valid, rows_invalid, rows_inserted, rows_updated, rows_unchanged, error,
-  timings, cancel_requested, created_at, started_at, finished_at"""
 ENTER = """
 INSERT INTO ingestion_jobs
   (id, tenant_id, dataset, storage_key, file_label, format, options, bytes, sha256)
 VALUES (%(id)s, %(tenant_id)s, %(dataset)s, %(storage_key)s, %(file_label)s, %(format)s, %(options)s::jsonb,
   %(bytes)s, %(sha256)s)
 """
-# Only a job that ended well stands for its file: a failed one, or one that is still running, never blocks it.
-SAME_FILE = f"""
-SELECT {COLUMNS} FROM ingestion_jobs
-WHERE tenant_id = %(tenant_id)s AND dataset = %(dataset)s AND sha256 = %(sha256)s
-  AND options = %(options)s::jsonb AND status = 'COMPLETED'
-ORDER BY finished_at DESC LIMIT 1
-"""  # noqa: S608 - names of this file only
 
 
 @dataclass(frozen=True)
@@ -95,3 +85,13 @@ class Job:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status not in OPEN
+
+
+COLUMNS: Final = ", ".join(field.name for field in fields(Job))
+# Only a job that ended well stands for its file: a failed one, or one that is still running, never blocks it.
+SAME_FILE = f"""
+SELECT {COLUMNS} FROM ingestion_jobs
+WHERE tenant_id = %(tenant_id)s AND dataset = %(dataset)s AND sha256 = %(sha256)s
+  AND options = %(options)s::jsonb AND status = 'COMPLETED'
+ORDER BY finished_at DESC LIMIT 1
+"""  # noqa: S608 - names of this file only
