@@ -41,7 +41,8 @@ demo: setup ## Run the whole way once: events in, tables and sinks out
 test: TESTS =
 test: with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
 
-test-faults: TESTS = tests/integration/faults
+# Two files at a time: much of it is waiting for outages to pass.
+test-faults: TESTS = tests/integration/faults -n 2 --dist loadfile
 test-faults: archive with-stack ## Run the tests that kill, cut off and rebuild; minutes each
 
 with-stack: setup
