@@ -73,10 +73,14 @@ class Gate:
         """The owner of `hw_<id>_<secret>`. Unknown ids take the same comparison as known ones."""
         match = _API_KEY.fullmatch(text)
         name, secret = match.groups() if match else ("", text)
-        record = self._keys.value.get(name) if self._keys else None
+        record = self.key(name)
         digest = hashlib.sha256(secret.encode()).hexdigest()
         same = hmac.compare_digest(digest, record.sha256 if record else _NOBODY)
         return record.principal if record and same else None
+
+    def key(self, name: str) -> KeyRecord | None:
+        """What is kept of the key with this id now; None for one that is not there, or not any more."""
+        return self._keys.value.get(name) if self._keys else None
 
     def by_bearer(self, text: str) -> Principal | None:
         """The subject of `Bearer <token>`."""

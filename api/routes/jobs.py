@@ -1,6 +1,5 @@
 """Jobs of uploaded files: one, all, refused rows, progress as it happens, an end by request."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -9,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import errors_csv, progress
-from api.jobs import shown
+from api.jobs import place_of, shown
 from api.models import JobModel, JobsModel, RowErrorsModel
 from api.openapi_uploads import CANCEL_REFUSALS, CSV, ERRORS, EVENTS, JOB, JOB_REFUSALS, JOBS, LIST_REFUSALS
 from api.query import (
@@ -21,14 +20,12 @@ from api.query import (
     STATUS,
     asked,
     job_id,
-    place,
 )
 from api.security import JOBS_READ, UPLOAD_WRITE
 from api.services import services
 from sources.import_jobs import CANCELLED, Job
 
 JSON = "application/json"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIST = {"status": STATUS, "cursor": CURSOR_OF_JOBS, "limit": LIMIT}
 _ERRORS = {"cursor": CURSOR_OF_ROWS, "limit": LIMIT, "format": FORMAT}
 router = APIRouter(tags=["jobs"])
@@ -43,7 +40,7 @@ async def newest(request: Request) -> Response:
     limit = wanted.get("limit", DEFAULT_LIMIT)
     found = await room.jobs.newest(caller.tenant_id, wanted.get("status"), wanted.get("cursor"), limit + 1)
     jobs, more = found[:limit], len(found) > limit
-    cursor = _place_of(jobs[-1]) if more else None
+    cursor = place_of(jobs[-1]) if more else None
     return _json({"jobs": [shown(job) for job in jobs], "next_cursor": cursor})
 
 
@@ -105,10 +102,6 @@ async def _found(request: Request) -> Job:
 def _wants_csv(request: Request, wanted: dict[str, Any]) -> bool:
     accepted = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower()
     return bool(wanted.get("format", "csv" if accepted == "text/csv" else "json") == "csv")
-
-
-def _place_of(job: Job) -> str:
-    return place((job.created_at - _EPOCH) // timedelta(microseconds=1), job.id)
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
