@@ -120,7 +120,8 @@ def refusal_of(problem: Problem, settings: Settings) -> Refusal:
 def failure_of(code: str) -> str:
     """Why a job failed or is tried again, and what helps, as far as its code is known."""
     if code in FILE_CODES:
-        return f"In this file {FILE_CODES[code]}. {_AGAIN}".replace("In this file the file", "The file")
+        sentence = FILE_CODES[code]
+        return f"{sentence[0].upper()}{sentence[1:]}. {_AGAIN}"
     return _FAILURES.get(code, "Tell the operator this code if it stays so.")
 
 

@@ -25,12 +25,18 @@ async def one(request: Request) -> Response:
     found, job = await _found(request)
     wanted = asked(request, _JOB)
     after = wanted.get("cursor", 0)
-    jobs = services(request).jobs
-    rows = await jobs.errors(job, after, ROWS_ON_A_PAGE + 1) if job.rows_invalid else []
-    page = rows[:ROWS_ON_A_PAGE]
-    following = page[-1]["id"] if len(rows) > ROWS_ON_A_PAGE else None
-    known = wanted.get("known", False)
-    return render("job.html", found, job=job, rows=page, following=following, after=after, known=known)
+    room = services(request)
+    rows = await room.jobs.errors(job, after, ROWS_ON_A_PAGE + 1) if job.rows_invalid else []
+    return render(
+        "job.html",
+        found,
+        job=job,
+        rows=rows[:ROWS_ON_A_PAGE],
+        after=after,
+        following=rows[ROWS_ON_A_PAGE - 1]["id"] if len(rows) > ROWS_ON_A_PAGE else None,
+        kept=room.settings.uploads.max_errors,
+        known=wanted.get("known", False),
+    )
 
 
 @router.get("/{job_id}/events")
