@@ -97,7 +97,7 @@ class Sessions:
             await self._redis.zrem(_shelf(session.key_id, record), session.digest)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._redis.aclose(close_connection_pool=True)
 
 
 def _shelf(key_id: str, record: KeyRecord) -> str:

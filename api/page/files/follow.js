@@ -2,6 +2,7 @@
 "use strict";
 
 const SAY_EVERY_MS = 10000;
+const REFUSED_WAIT_MS = 10000;
 const said = document.getElementById("said");
 let saidAt = Date.now();
 
@@ -31,10 +32,8 @@ function showCounts(job) {
 // The page as the server shows it now, in place of the old; whoever was in a part that is gone is at the title.
 async function showAgain() {
   const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
-  if (!answer.ok) {
-    location.reload();
-    return;
-  }
+  if (answer.status === 401) location.reload(); // leads here again after a sign-in
+  if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const old = document.getElementById("job");
   const focused = old.contains(document.activeElement) ? document.activeElement.id : null;
@@ -56,12 +55,24 @@ function hear(event) {
   });
 }
 
-const address = document.getElementById("job").dataset.events;
-if (address) {
+function follow() {
+  const address = document.getElementById("job").dataset.events;
+  if (!address) return;
   const events = new EventSource(address);
   events.addEventListener("progress", hear);
   events.addEventListener("end", (event) => {
     events.close();
     hear(event);
   });
+  // A cut connection is made again by the browser. A refusal is not: signed out, or too many follow already.
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED) window.setTimeout(followAgain, REFUSED_WAIT_MS);
+  });
 }
+
+async function followAgain() {
+  await showAgain().catch(() => {});
+  follow();
+}
+
+follow();
