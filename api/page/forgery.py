@@ -5,6 +5,7 @@ import hmac
 
 from starlette.requests import Request
 
+from api.metrics import REFUSED
 from api.problems import Problem
 
 FIELD = "csrf"
@@ -22,4 +23,5 @@ def check_form(request: Request, secret: str | None, given: str | None) -> None:
     expected = form_token(secret or "")
     same = hmac.compare_digest(expected.encode(), (given or "").encode())
     if not secret or not same or request.headers.get("sec-fetch-site", "same-origin") not in _OWN:
+        REFUSED.labels("form_expired").inc()
         raise Problem(403, "form_expired")

@@ -89,6 +89,20 @@ def sign_in_page(request: Request, problem: Problem | None = None, after: str = 
     return answer
 
 
+def front_door(request: Request, problem: Problem | None = None) -> Response:
+    """For somebody without a session: the form that asks for a key.
+
+    A link on another site brings no cookie along, so whoever comes by one may be signed in all the same: the
+    page that they get first asks again by itself.
+    """
+    if request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
+        return render("arriving.html", None)
+    answer = sign_in_page(request, problem, request.url.path if request.method == "GET" else "")
+    if SESSION_COOKIE in request.cookies:
+        drop_cookie(request, answer, SESSION_COOKIE)
+    return answer
+
+
 def refused(request: Request, problem: Problem) -> Response:
     """What happened and what helps."""
     words = refusal_of(problem, services(request).settings)
@@ -97,9 +111,7 @@ def refused(request: Request, problem: Problem) -> Response:
         content = document(problem, request_id) | {"title": words.title, "remedy": words.remedy}
         return Response(orjson.dumps(content), problem.status, _headers_of(problem), JSON)
     if problem.code == "signed_out":
-        answer = sign_in_page(request, problem, request.url.path if request.method == "GET" else "")
-        drop_cookie(request, answer, SESSION_COOKIE)
-        return answer
+        return front_door(request, problem)
     known = getattr(request.state, "visitor", None)
     answer = render(
         "refused.html", known, problem.status, refusal=words, code=problem.code, request_id=request_id

@@ -14,7 +14,7 @@ from api.jobs import place_of
 from api.metrics import REFUSED
 from api.page.forgery import FIELD, check_form
 from api.page.form import fields_of, wanted_of
-from api.page.render import JSON, PageRoute, render, sign_in_page
+from api.page.render import JSON, PageRoute, front_door, render, sign_in_page
 from api.page.visit import (
     CHALLENGE,
     PATH,
@@ -30,6 +30,7 @@ from api.problems import Problem
 from api.query import CURSOR_OF_JOBS, FLAG, STATUS, asked
 from api.security import JOBS_READ, UPLOAD_WRITE, Principal
 from api.services import Services, services
+from api.streaming import Streamed
 from schemas.dataset import ENCODINGS, datasets
 
 JOBS_ON_A_PAGE = 25
@@ -46,7 +47,7 @@ async def front(request: Request) -> Response:
     except Problem as problem:
         if problem.code != "signed_out":
             raise
-        return sign_in_page(request)
+        return front_door(request)
     wanted = asked(request, _LIST)
     room, state = services(request), wanted.get("status")
     jobs, older = [], None
@@ -110,7 +111,10 @@ async def sign_out(request: Request) -> Response:
 async def send(request: Request) -> Response:
     """A form with one file → storage and a job, as POST /upload does; then the job's page."""
     room = services(request)
-    found = await admitted(request, UPLOAD_WRITE)
+    try:
+        found = await admitted(request, UPLOAD_WRITE)
+    except Problem as refusal:  # the file is under way already
+        raise await Streamed(request, room.settings.uploads).turned_away(refusal) from None
     async with receiving(room, request) as body:
         with room.uploading.taken(found.principal.credential, 1):
             await check(room, request)

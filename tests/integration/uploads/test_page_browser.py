@@ -212,6 +212,16 @@ def test_history_is_shown_by_state(watch: Watch, api: UploadApi, worker: Worker)
     expect(page.locator("#history")).to_contain_text("No import has been cancelled")
 
 
+def test_a_link_on_another_site_leads_to_the_import_without_signing_in_again(
+    watch: Watch, api: UploadApi, worker: Worker
+) -> None:
+    path = entered(api, worker)
+    watch.page.goto("about:blank")
+    watch.page.set_content(f'<a href="{api.url}{path}">the import</a>')
+    watch.page.get_by_role("link", name="the import").click()
+    expect(watch.page.get_by_role("heading", level=1)).to_have_text("people.csv")
+
+
 def test_who_signed_out_does_not_come_back_by_the_back_button(
     watch: Watch, api: UploadApi, worker: Worker
 ) -> None:

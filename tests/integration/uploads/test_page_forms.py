@@ -253,3 +253,10 @@ def test_who_follows_a_link_to_an_import_is_led_there_after_signing_in(
 def test_signing_in_leads_nowhere_else(api: UploadApi, after: str) -> None:
     with browsing(api) as browser:
         assert browser.sign_in(api.key, after=after).headers["location"] == "/uploads"
+
+
+def test_a_file_of_somebody_who_is_signed_out_is_not_kept_and_they_are_told(api: UploadApi) -> None:
+    before = api.landed
+    with browsing(api) as browser:
+        refused(browser.send(b"a,b\n" * 500_000), 401, "You are signed out", "Sign in and try again")
+    assert api.landed == before
