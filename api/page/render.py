@@ -1,6 +1,7 @@
 """Templates → HTML with everything escaped, under headers that let a browser run only our own files."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -108,7 +109,7 @@ def refused(request: Request, problem: Problem) -> Response:
     words = refusal_of(problem, services(request).settings)
     request_id = request.state.request_id
     if request.headers.get("accept", "").startswith(JSON):
-        content = document(problem, request_id) | {"title": words.title, "remedy": words.remedy}
+        content = document(problem, request_id) | asdict(words)
         return Response(orjson.dumps(content), problem.status, _headers_of(problem), JSON)
     if problem.code == "signed_out":
         return front_door(request, problem)

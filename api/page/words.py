@@ -92,6 +92,7 @@ _REFUSALS = {
     "not_found": ("There is no such import", "It may belong to another tenant. All of yours are listed."),
     "job_ended": ("This import has ended already", "There is nothing left to cancel."),
 }
+_DETAILED = frozenset({"invalid_parameter", "archive_refused"})
 # Of a job that failed, beside those of files.
 _FAILURES = {
     "worker_lost": _WORKER_LOST,
@@ -101,7 +102,7 @@ _FAILURES = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """A problem in words. `details` are the faults that the problem lists."""
+    """A problem in words. `details` are the faults that it lists, where the title does not tell already."""
 
     title: str
     remedy: str
@@ -113,7 +114,8 @@ def refusal_of(problem: Problem, settings: Settings) -> Refusal:
     title, remedy = _REFUSALS.get(problem.code, (TITLES.get(problem.status, "Something went wrong"), ""))
     wait = (problem.headers or {}).get("Retry-After", "5")
     filled = remedy.format(wait=wait, limit=size_text(settings.uploads.max_bytes))
-    details = (f"{fault.field} {fault.message}".strip() for fault in problem.errors)
+    told = problem.errors if problem.code in _DETAILED else ()
+    details = (f"{fault.field} {fault.message}".strip() for fault in told)
     return Refusal(title, filled or "Try again; if it stays so, tell the operator.", tuple(details))
 
 

@@ -28,7 +28,7 @@ from api.page.visit import (
 )
 from api.problems import Problem
 from api.query import CURSOR_OF_JOBS, FLAG, STATUS, asked
-from api.security import JOBS_READ, UPLOAD_WRITE, Principal
+from api.security import JOBS_READ, UPLOAD_WRITE, KeyRecord
 from api.services import Services, services
 from api.streaming import Streamed
 from schemas.dataset import ENCODINGS, datasets
@@ -77,16 +77,12 @@ async def sign_in(request: Request) -> Response:
     check_form(request, visit_of(request), given.get(FIELD))
     after = given.get("after", "")
     try:
-        principal = await _owner(request, room, given.get("key", "").strip())
+        key_id, record = await _holder(request, room, given.get("key", "").strip())
     except Problem as problem:
         if problem.status not in (401, 403):
             raise
         return sign_in_page(request, problem, after)
     await _end(request, room)
-    key_id = principal.credential.partition(":")[2]
-    record = room.gate.key(key_id)
-    if not record:  # revoked this very moment
-        return sign_in_page(request, Problem(401, "unauthorized", headers=CHALLENGE), after)
     session = await room.sessions.open(key_id, record)
     answer = RedirectResponse(after if _AFTER.fullmatch(after) else PATH, 303)
     set_cookie(request, answer, SESSION_COOKIE, session.text())
@@ -136,16 +132,17 @@ async def send(request: Request) -> Response:
     return RedirectResponse(place, 303)
 
 
-async def _owner(request: Request, room: Services, key: str) -> Principal:
-    principal = room.gate.by_key(key)
-    if not principal:
+async def _holder(request: Request, room: Services, key: str) -> tuple[str, KeyRecord]:
+    found = room.gate.holder(key)
+    if not found:
         REFUSED.labels("unauthorized").inc()
         raise Problem(401, "unauthorized", headers=CHALLENGE)
+    principal = found[1].principal
     if not principal.scopes & {UPLOAD_WRITE, JOBS_READ}:
         REFUSED.labels("forbidden").inc()
         raise Problem(403, "forbidden", headers=CHALLENGE)
     await room.pace(request, principal)
-    return principal
+    return found
 
 
 async def _end(request: Request, room: Services) -> None:

@@ -70,8 +70,8 @@ function send(file, shown) {
         done(answer);
         return;
       }
-      const details = (answer.errors || []).map((fault) => `${fault.field} ${fault.message}`.trim());
-      refuse(shown, file, [answer.title || "The file was refused", ...details].join(": "), answer.remedy || "Try again.");
+      const title = [answer.title || "The file was refused", ...(answer.details || [])].join(": ");
+      refuse(shown, file, title, answer.remedy || "Try again.");
       done(null);
     };
     request.onerror = () => {
