@@ -165,6 +165,13 @@ def sign_out_token(browser: Browser) -> str:
     return browser.token(f"{JOB}none")
 
 
+def test_while_kafka_is_away_files_are_taken_all_the_same(settings: Settings, tmp_path: Path) -> None:
+    nowhere = {"HEADWATER_KAFKA__BOOTSTRAP": f"127.0.0.1:{free_port()}"}
+    with upload_api(tmp_path, settings, **nowhere) as api, browsing(api, api.key) as browser:
+        place = browser.send().headers["location"]
+        assert "waits for a worker" in text_of(browser.get(place))
+
+
 def test_while_redis_is_away_nobody_signs_in_and_the_page_says_why(
     settings: Settings, tmp_path: Path
 ) -> None:
