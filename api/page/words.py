@@ -13,6 +13,7 @@ from sources.import_jobs import (
     PENDING,
     PROCESSING,
 )
+from sources.zip_directory import ARCHIVE_CODES
 
 # In the order in which the page offers them.
 STATES = {
@@ -32,7 +33,6 @@ NOTHING_IN_STATE = {
     CANCELLED: "No import has been cancelled.",
 }
 _UNITS = ("kB", "MB", "GB", "TB")
-_WORKER_LOST = "Its workers vanished each time. Send the file again; if that fails too, tell the operator."
 _AGAIN = "Mend the file and send it again."
 # Code of a refusal → what happened, what helps. {limit}, {name} and {wait} are filled in.
 _REFUSALS = {
@@ -93,10 +93,16 @@ _REFUSALS = {
     "job_ended": ("This import has ended already", "There is nothing left to cancel."),
 }
 _DETAILED = frozenset({"invalid_parameter", "archive_refused"})
-# Of a job that failed, beside those of files.
+# Of a job, beside those of files and archives: why it failed or is tried again, and what helps then.
 _FAILURES = {
-    "worker_lost": _WORKER_LOST,
-    "too_many_invalid": f"Too large a share of its rows was refused, so nothing was imported. {_AGAIN}",
+    "worker_lost": ("Its workers vanished.", "Send it again; if that fails too, tell the operator."),
+    "too_many_invalid": ("Too large a share of its rows was refused, so nothing was imported.", _AGAIN),
+    "unstorable": ("A row holds data that PostgreSQL does not take.", _AGAIN),
+    "unfit_options": ("It cannot be read the way that was stated.", "Send it again and state another."),
+    "file_missing": ("The file is not in storage any more.", "Send it again."),
+    "unavailable": ("Storage, PostgreSQL or the lake did not answer.", "Send it again later."),
+    "setup": ("The worker is not set up rightly.", "Tell the operator, then send it again."),
+    "unexpected": ("Nobody foresaw the reason.", "Tell the operator this code and the import's id."),
 }
 
 
@@ -119,12 +125,22 @@ def refusal_of(problem: Problem, settings: Settings) -> Refusal:
     return Refusal(title, filled or "Try again; if it stays so, tell the operator.", tuple(details))
 
 
-def failure_of(code: str) -> str:
-    """Why a job failed or is tried again, and what helps, as far as its code is known."""
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed or is tried again; what helps once it has failed."""
+
+    cause: str
+    remedy: str
+
+
+def failure_of(code: str) -> Failure:
+    """In words, as far as the code is known."""
     if code in FILE_CODES:
         sentence = FILE_CODES[code]
-        return f"{sentence[0].upper()}{sentence[1:]}. {_AGAIN}"
-    return _FAILURES.get(code, "Tell the operator this code if it stays so.")
+        return Failure(f"{sentence[0].upper()}{sentence[1:]}.", _AGAIN)
+    if code in ARCHIVE_CODES:
+        return Failure(f"The archive {ARCHIVE_CODES[code]}.", _AGAIN)
+    return Failure(*_FAILURES.get(code, ("", "Tell the operator this code if it stays so.")))
 
 
 def size_text(size: int) -> str:

@@ -15,7 +15,7 @@ from api.page.form import wanted_of
 from api.page.render import render
 from api.page.sessions import Session, parse_session
 from api.page.visit import Visitor
-from api.page.words import failure_of, refusal_of, size_text
+from api.page.words import Failure, failure_of, refusal_of, size_text
 from api.problems import Fault, Problem
 from api.security import Principal
 from headwater.settings import load_settings
@@ -181,6 +181,17 @@ def test_a_refusal_says_what_happened_and_what_helps(problem: Problem, words: st
     assert found.remedy
 
 
-def test_a_failed_file_has_the_sentence_of_its_code() -> None:
-    assert failure_of("empty_file") == "The file has no content. Mend the file and send it again."
-    assert "this code" in failure_of("no_such_code")
+@pytest.mark.parametrize(
+    ("code", "cause", "remedy"),
+    [
+        ("empty_file", "The file has no content.", "Mend the file and send it again."),
+        ("nested_archive", "The archive holds another archive.", "Mend the file and send it again."),
+        ("unavailable", "Storage, PostgreSQL or the lake did not answer.", "Send it again later."),
+        ("no_such_code", "", "Tell the operator this code if it stays so."),
+    ],
+)
+def test_a_failed_import_says_why_and_what_helps(code: str, cause: str, remedy: str) -> None:
+    assert failure_of(code) == Failure(cause, remedy)
+    failed, again = job_page(job(status="FAILED", error=code)), job_page(job(error=code))
+    assert (cause in failed, remedy in failed) == (True, True)
+    assert (cause in again, remedy in again) == (True, False)
