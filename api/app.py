@@ -17,7 +17,7 @@ from starlette.routing import Route
 from api.edge import Edge
 from api.openapi import complete
 from api.problems import Problem, respond
-from api.routes import health, ingest, jobs, metrics, uploads
+from api.routes import health, ingest, jobs, metrics, page, page_files, page_jobs, uploads
 from api.services import make_services
 from headwater.errors import SetupError
 from headwater.log import configure_logging
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.services = make_services(settings)
     app.router.routes[:0] = _plain(ingest.router)
-    for topic in (health, metrics, uploads, jobs):
+    for topic in (health, metrics, uploads, jobs, page_files, page_jobs, page):
         app.include_router(topic.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
