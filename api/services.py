@@ -56,7 +56,7 @@ class Services:
         except Problem as refusal:
             REFUSED.labels(refusal.code).inc()
             raise
-        request.state.tenant_id = principal.tenant_id
+        request.scope["state"]["tenant_id"] = principal.tenant_id
         return principal
 
 
