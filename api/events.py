@@ -8,6 +8,7 @@ keys inside payload, context and metadata are kept as they came; unknown top-lev
 
 import hashlib
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -204,15 +205,15 @@ def _visit(holder: dict[str, Any], rules: tuple["_Rule", ...], faults: list[Faul
                 faults.append(Fault(rule.pointer, "missing_required", "is required"))
         elif kind not in rule.types:
             faults.append(Fault(rule.pointer, "type_mismatch", f"must be of type {rule.kind}"))
-        elif kind is str:
-            _visit_text(value, rule, faults)
-        elif rule.children:
+        elif kind is not str:
             _visit(value, rule.children, faults)
+        elif rule.pattern or len(value) > rule.most:
+            _visit_text(value, rule, faults)
 
 
 def _visit_text(text: str, rule: "_Rule", faults: list[Fault]) -> None:
-    if rule.max_length and len(text) > rule.max_length:
-        faults.append(Fault(rule.pointer, "rule:max_length", f"is longer than {rule.max_length} characters"))
+    if len(text) > rule.most:
+        faults.append(Fault(rule.pointer, "rule:max_length", f"is longer than {rule.most} characters"))
     if rule.pattern and not rule.pattern.fullmatch(text):
         faults.append(Fault(rule.pointer, "rule:pattern", "does not have the form that is asked for"))
 
@@ -226,7 +227,7 @@ class _Rule:
     kind: str
     types: tuple[type, ...]  # of what a parser gives; bool is none of the numbers
     required: bool
-    max_length: int | None
+    most: int  # characters
     pattern: re.Pattern[str] | None
     clean: Callable[[str], str | None] | None
     children: tuple["_Rule", ...]
@@ -240,7 +241,7 @@ def _rule(field: Field) -> _Rule:
         kind=field.kind,
         types=_KINDS[field.kind],
         required=field.required,
-        max_length=field.max_length,
+        most=field.max_length or sys.maxsize,
         pattern=re.compile(field.pattern) if field.pattern else None,
         clean=None if field.kind == "object" else cleaner,
         children=tuple(_rule(child) for child in field.children),

@@ -6,24 +6,20 @@ from starlette.datastructures import Headers
 
 
 class Fields(Headers):
-    """As Starlette's. Names of `raw` are in lower case, as ASGI has them."""
+    """As Starlette's, and read as there when a name is doubled. Names of `raw` are in lower case."""
 
     def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
         super().__init__(raw=raw)
-        self._named: dict[str, list[str]] = {}
-        for name, value in raw:
-            self._named.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        named = dict(raw)
+        self._named = named if len(named) == len(raw) else None
 
     def getlist(self, key: str) -> list[str]:
-        return self._named.get(key.lower(), [])
+        if self._named is None:
+            return super().getlist(key)
+        found = self._named.get(key.lower().encode("latin-1"))
+        return [] if found is None else [found.decode("latin-1")]
 
     def get(self, key: str, default: Any = None) -> Any:
         """The first of that name."""
-        found = self._named.get(key.lower())
+        found = self.getlist(key)
         return found[0] if found else default
-
-    def __getitem__(self, key: str) -> str:
-        return self._named[key.lower()][0]
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and key.lower() in self._named
