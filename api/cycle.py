@@ -13,7 +13,6 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-WHOLE_BODY = "headwater.whole_body"  # among a scope's extensions; its "take" is `Cycle.take_whole`
 _BODILESS = frozenset({204, 304})
 
 

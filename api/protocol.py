@@ -14,7 +14,8 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.cycle import WHOLE_BODY, Cycle
+from api.body import WHOLE_BODY
+from api.cycle import Cycle
 from api.metrics import REFUSED
 from api.problems import Problem, respond
 from headwater.log import logger
