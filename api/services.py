@@ -65,7 +65,7 @@ class Services:
         if wait_s is not None:
             REFUSED.labels("rate_limited").inc()
             raise Problem(429, "rate_limited", headers={"Retry-After": str(wait_s)})
-        request.state.tenant_id = principal.tenant_id
+        request.scope["state"]["tenant_id"] = principal.tenant_id
 
 
 def make_services(settings: Settings) -> Services:
