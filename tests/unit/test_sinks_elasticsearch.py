@@ -8,6 +8,7 @@ from elasticsearch import Elasticsearch
 
 from headwater.errors import SetupError, TransientError
 from sinks.base import Rejected, Written
+from sinks.elasticsearch_bulk import BulkTarget
 from sinks.elasticsearch_judge import LINES, Bulk
 
 CREATED = {"status": 201, "result": "created"}
@@ -113,3 +114,8 @@ def test_every_document_of_every_batch_is_sent_once() -> None:
     assert written(client, rows(7), rows(7).slice(7), rows(5), entries=2).inserted == 12
     lines = sorted(line for body in client.bodies for line in body.splitlines() if b"index" in line)
     assert lines == sorted(b'{"index":{"_id":"k%d"}}' % n for count in (7, 5) for n in range(count))
+
+
+def test_a_target_does_not_show_its_login() -> None:
+    target = BulkTarget("http://h", ("elastic", "geheim"), "leads", 1, 1, 1.0)
+    assert "geheim" not in repr(target) and "leads" in repr(target)
