@@ -72,13 +72,16 @@ class Bulk:
         """
         tally = Tally()
         sent: deque[Future[Tally]] = deque()
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
             for request in (part for batch in batches for part in self._parts(batch)):
                 if len(sent) > AT_ONCE:
                     tally.add(sent.popleft().result())
                 sent.append(pool.submit(self._deliver, request))
             while sent:
                 tally.add(sent.popleft().result())
+        finally:  # after a fault, what has not begun is not begun
+            pool.shutdown(cancel_futures=True)
         return tally
 
     def _parts(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -121,6 +121,14 @@ def test_a_repeated_or_an_older_row_is_not_announced(leads: Leads) -> None:
     assert leads.ask("SELECT row_version FROM lead_outbox") == [(2,)]
 
 
+def test_keys_that_only_look_alike_are_leads_of_their_own(leads: Leads) -> None:
+    keys = ["\u00e9", "e\u0301", "E", "e", "\u00df", "ss"]
+    assert leads.write(*(lead(key) for key in keys), lead("\u00e9", 2), lead("e", 3)) == (6, 0)
+    found = leads.ask("SELECT idempotency_key, row_version FROM leads")
+    assert dict(found) == dict.fromkeys(keys, 1) | {"\u00e9": 2, "e": 3}
+    assert sorted(leads.ask("SELECT row_version FROM lead_outbox")) == [(1,)] * 4 + [(2,), (3,)]
+
+
 def test_a_rebuild_announces_nothing_again_also_when_it_meets_older_versions_first(leads: Leads) -> None:
     leads.write(lead("a", 5), lead("b", 1))
     leads.sink.reset()

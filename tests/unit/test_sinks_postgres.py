@@ -8,11 +8,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import sql
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
 from headwater.errors import HeadwaterError, SetupError, TransientError
 from headwater.postgres import classified, sqlstate_of
 from sinks.postgres_copy import CopyTarget, csv_lines
+from sinks.postgres_upsert import upsert_statement
 
 OUTAGES = "08006 08001 53300 57P01 57P03 57014 58030 25006 40001 40P01 55P03 XX000".split()
 SETUP = "42P01 42703 42501 28P01 28000 3D000 3F000 0A000".split()
@@ -100,3 +102,15 @@ def test_any_texts_and_nulls_are_told_apart(rows: list[tuple[str | None, str | N
 def test_rows_of_a_slice_are_written_alone() -> None:
     rows = pa.RecordBatch.from_pydict({"a": ["x", "y", "z"]}).slice(1, 1)
     assert bytes(csv_lines(rows, ATTEMPT)) == MARK + b',"y"\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_bytes"),
+    [("text", True), ("character varying", True), ("uuid", False), ("bigint", False), ("character", False)],
+)
+def test_only_keys_of_text_are_compared_by_their_bytes(kind: str, by_bytes: bool) -> None:
+    names = sql.Identifier("staging", "t"), sql.Identifier("public", "t")
+    types = {"k": kind, "row_version": "bigint"}
+    statement = upsert_statement(*names, ["k"], ["k", "row_version"], types, None).as_string()
+    assert ('DISTINCT ON ("k" COLLATE "C")' in statement) is by_bytes
+    assert ('ORDER BY "k" COLLATE "C", row_version::bigint DESC' in statement) is by_bytes
