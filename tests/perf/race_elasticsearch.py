@@ -3,8 +3,8 @@ memory by the Python client's parallel_bulk.
 
 Both write one index of the race's own, deleted and made anew before each turn: the same mapping, refresh and
 shards. Both send 1,000 documents or 4 MiB a request with `external_gte` versions, and no field that is null.
-Ours also asks Spark for rows and times, reads the index's counter before and after, and has the `_id` in the
-document, where the connector looks for it. To make dicts of a batch is not in the peer's time.
+The documents are the same. Ours makes their JSON of the batch's rows, and sends from two tasks, two requests
+at once each. To make dicts of a batch is not in the peer's time.
 """
 
 import uuid
@@ -61,7 +61,7 @@ class Arena:
         return sum(taken for taken, _ in answers)
 
     def actions(self, leads: DataFrame) -> list[dict[str, Any]]:
-        """What the helper is given: the documents that the sink writes, without the connector's `doc_key`."""
+        """What the helper is given: the documents that the sink writes."""
         mapping = self.client.indices.get_mapping(index=self.alias)
         (found,) = mapping.values()
         columns = [name for name in found["mappings"]["properties"] if name != DOC_KEY]
