@@ -21,6 +21,13 @@ class Cycle(RequestResponseCycle):
 
     _held: Any = None  # the head of an answer that waits for its body
 
+    async def run_asgi(self, app: Any) -> None:
+        """As uvicorn's. The scope leads back here meanwhile: undone, nothing is left for the collector."""
+        try:
+            await super().run_asgi(app)
+        finally:
+            self.scope.pop("extensions", None)
+
     def take_whole(self) -> bytes | None:
         """The body, as `receive` would give it, when none of it is missing now; else None."""
         if self.more_body or self.disconnected or self.response_complete:

@@ -16,6 +16,7 @@ from typing import cast
 import uvloop
 
 CONNECTIONS = 64
+FRESH_S = 1.0  # a connection that was free for longer may have been closed by the server as idle
 TICK_S = 0.001  # what falls due within it is sent together
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length: "
@@ -158,6 +159,7 @@ class _Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._made = time.perf_counter()
         self._load.free(self)
 
     def send(self, due: float, request: Request) -> None:
@@ -185,7 +187,8 @@ class _Line(asyncio.Protocol):
         """Closed while it was free, it is only made anew: also when a request had just gone out on it."""
         if self._ours:
             return
-        unsent = self._request if self._used and not self._held else None
+        kept = self._used or time.perf_counter() - self._made > FRESH_S
+        unsent = self._request if kept and not self._held else None
         if self._request and not unsent:
             self._load.answered(*self._request, type(exc).__name__ if exc else "closed")
         self._load.lost(self, unsent)

@@ -1,8 +1,10 @@
 """How an answer is written, a head is looked up, and a line is logged: as before, in fewer steps."""
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from api.access_log import AccessLog
+from api.body import WHOLE_BODY
 from api.cycle import Cycle
 from api.fields import Fields
 
@@ -128,6 +131,23 @@ def test_a_body_is_taken_whole_only_when_none_of_it_is_missing() -> None:
         return [early, found, cycle.take_whole()]
 
     assert asyncio.run(run()) == [None, b"ab", None]
+
+
+def test_a_request_that_is_answered_needs_no_garbage_collector() -> None:
+    async def app(scope: Any, _receive: object, send: Any) -> None:
+        await Response(b"x")(scope, _receive, send)  # type: ignore[arg-type]
+
+    async def run() -> "weakref.ref[Cycle]":
+        cycle = cycle_of(Transport())
+        cycle.scope["extensions"] = {WHOLE_BODY: {"take": cycle.take_whole}}  # type: ignore[dict-item]
+        await cycle.run_asgi(app)
+        return weakref.ref(cycle)
+
+    gc.disable()
+    try:
+        assert asyncio.run(run())() is None
+    finally:
+        gc.enable()
 
 
 @given(st.lists(st.tuples(NAMES, st.binary(max_size=3))))
