@@ -5,15 +5,13 @@ The log line has the route, never the path as sent, which may hold personal data
 
 import logging
 import re
-import sys
+import secrets
 import time
-import uuid
 from typing import Any
 
-import orjson
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.access_log import AccessLog
 from api.metrics import LATENCY
 from api.problems import Problem, respond, unavailable
 from headwater.clock import utc_now
@@ -22,8 +20,9 @@ from headwater.log import logger
 MAX_IN_FLIGHT = 2048  # before anybody is asked who it is; what bodies hold is bounded in api.room
 _TIMED = frozenset({"/ingest", "/ingest/batch"})
 _QUIET = frozenset({"/health", "/health/live", "/metrics"})
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_ID_BYTES = 16
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _log = logger(__name__)
 _access = logging.getLogger("api.access")
 
@@ -34,10 +33,12 @@ class Edge:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._in_flight = 0
+        self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            self._access_log.flush()
             return
         exchange = _Exchange(scope, send)
         self._in_flight += 1
@@ -49,7 +50,7 @@ class Edge:
                 await self._run(exchange, receive)
         finally:
             self._in_flight -= 1
-            exchange.record()
+            exchange.record(self._access_log)
 
     async def _run(self, exchange: "_Exchange", receive: Receive) -> None:
         try:
@@ -64,42 +65,39 @@ class Edge:
 class _Exchange:
     """One request and its response."""
 
+    __slots__ = ("_began", "_send", "_state", "request_id", "scope", "status")
+
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
         self._send = send
         self._began = time.perf_counter()
         self.status = 0
-        given = Headers(scope=scope).get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.request_id = _request_id(scope)
         self._state: dict[str, Any] = scope.setdefault("state", {})
         self._state["request_id"] = self.request_id
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.request_id
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers["Cache-Control"] = "no-store"
+            own = (b"x-request-id", self.request_id.encode())
+            message["headers"] = [*message["headers"], own, *_ALWAYS]
         await self._send(message)
 
-    def record(self) -> None:
+    def record(self, access_log: AccessLog) -> None:
         """Latency and the log line, once the response is sent."""
         seconds = time.perf_counter() - self._began
         path = self.scope["path"]
         if path in _TIMED:
             LATENCY.observe(seconds)
-        if path in _QUIET and self.status < 500:
+        if (path in _QUIET and self.status < 500) or not _access.isEnabledFor(logging.INFO):
             return
         found = self.scope.get("route")
         template = getattr(found, "path", "other")  # of parameters their names
-        self._write_line(path if path in _TIMED | _QUIET else template, seconds)
+        access_log.add(self._line(path if path in _TIMED | _QUIET else template, seconds))
 
-    def _write_line(self, route: str, seconds: float) -> None:
-        """A line as headwater.log makes them, written directly: the logger costs as much as a request."""
-        if not _access.isEnabledFor(logging.INFO):
-            return
-        line = {
+    def _line(self, route: str, seconds: float) -> dict[str, Any]:
+        """As headwater.log makes them."""
+        return {
             "event": "request",
             "event_id": self._state.get("event_id"),
             "level": "info",
@@ -112,4 +110,9 @@ class _Exchange:
             "tenant_id": self._state.get("tenant_id"),
             "timestamp": utc_now(),
         }
-        sys.stderr.write(orjson.dumps(line, option=_LINE).decode())
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's, if it has the right form, else a new one. Of several the first counts."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(_ID_BYTES)

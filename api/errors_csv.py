@@ -2,14 +2,26 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
+
+from starlette.responses import Response, StreamingResponse
+
+from api.jobs import Jobs
+from api.query import MAX_LIMIT
+from sources.import_jobs import Job
 
 MEDIA_TYPE = "text/csv; charset=utf-8; header=present"
 COLUMNS = ("line", "column", "code", "message", "raw_row")
 # What makes a spreadsheet compute, also in its full-width form, and the blanks that it skips before.
 _STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _GUARD = "'"
+
+
+async def download(jobs: Jobs, job: Job, after: int, limit: int | None) -> Response:
+    """An answer with the rows behind `after`: `limit` of them, or all. Raises Problem 503."""
+    await jobs.check()  # once the answer has begun, nothing can be refused any more
+    return StreamingResponse(_pages(jobs, job, after, limit), media_type=MEDIA_TYPE, headers=_attached(job))
 
 
 def heading() -> bytes:
@@ -32,3 +44,17 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
     held = io.StringIO()
     csv.writer(held, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(rows)
     return held.getvalue().encode()
+
+
+async def _pages(jobs: Jobs, job: Job, after: int, limit: int | None) -> AsyncIterator[bytes]:
+    """CSV of the rows behind `after`: `limit` of them, or all, never more than a page in memory."""
+    yield heading()
+    while page := await jobs.errors(job, after, limit or MAX_LIMIT):
+        yield lines(page)
+        after = page[-1]["id"]
+        if limit:
+            return
+
+
+def _attached(job: Job) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="errors-{job.id}.csv"', "Vary": "Accept"}

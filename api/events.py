@@ -8,6 +8,7 @@ keys inside payload, context and metadata are kept as they came; unknown top-lev
 
 import hashlib
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,8 +96,7 @@ def read(raw: bytes, tenant_id: str, header_key: str | None, now: datetime) -> A
     _check_top(body, tenant_id, faults)
     event: dict[str, Any] = {name: body.get(name) for name in ("source", "payload", "context", "metadata")}
     refused = _consent(event["payload"]) is False
-    for rule in _rules():
-        _visit(event, rule, faults)
+    _visit(event, _rules(), faults)
     key = given_key or _derived_key(event, raw)
     made = Submission(identity.event_id(tenant_id, key), key, iso(now))
     if refused:
@@ -116,7 +116,7 @@ def read(raw: bytes, tenant_id: str, header_key: str | None, now: datetime) -> A
 
 def clean(text: str) -> str | None:
     """NFC, trimmed; None when nothing is left."""
-    return nfc(text).strip(WHITESPACE) or None
+    return (text.strip() if text.isascii() else nfc(text).strip(WHITESPACE)) or None
 
 
 def clean_email(text: str) -> str | None:
@@ -165,7 +165,7 @@ def _key(body: dict[str, Any], header: str | None, faults: list[Fault]) -> str |
     if given is not None and not isinstance(given, str):
         faults.append(Fault(pointer, "type_mismatch", "must be a string"))
         given = None
-    keys = {key for key in (clean(text) for text in (given, header) if text is not None) if key}
+    keys = {key for text in (given, header) if text is not None and (key := clean(text))}
     if any(len(key) > MAX_KEY for key in keys):
         faults.append(Fault(pointer, "rule:max_length", f"is longer than {MAX_KEY} characters"))
     if len(keys) > 1:
@@ -193,26 +193,27 @@ def _derived_key(event: dict[str, Any], raw: bytes) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def _visit(holder: dict[str, Any], rule: "_Rule", faults: list[Fault]) -> None:
-    """Normalise one field in place and collect what is wrong with it and its children."""
-    value = holder.get(rule.name)
-    if isinstance(value, str) and rule.clean:
-        value = holder[rule.name] = rule.clean(value)
-    if value is None:
-        if rule.required:
-            faults.append(Fault(rule.pointer, "missing_required", "is required"))
-    elif not isinstance(value, rule.types) or (value is True or value is False) != rule.boolean:
-        faults.append(Fault(rule.pointer, "type_mismatch", f"must be of type {rule.kind}"))
-    elif isinstance(value, str):
-        _visit_text(value, rule, faults)
-    else:
-        for child in rule.children:
-            _visit(holder[rule.name], child, faults)
+def _visit(holder: dict[str, Any], rules: tuple["_Rule", ...], faults: list[Fault]) -> None:
+    """Normalise the fields in place and collect what is wrong with them and their children."""
+    for rule in rules:
+        value: Any = holder.get(rule.name)
+        kind = type(value)
+        if kind is str and rule.clean:
+            value = holder[rule.name] = rule.clean(value)
+        if value is None:
+            if rule.required:
+                faults.append(Fault(rule.pointer, "missing_required", "is required"))
+        elif kind not in rule.types:
+            faults.append(Fault(rule.pointer, "type_mismatch", f"must be of type {rule.kind}"))
+        elif kind is not str:
+            _visit(value, rule.children, faults)
+        elif rule.pattern or len(value) > rule.most:
+            _visit_text(value, rule, faults)
 
 
 def _visit_text(text: str, rule: "_Rule", faults: list[Fault]) -> None:
-    if rule.max_length and len(text) > rule.max_length:
-        faults.append(Fault(rule.pointer, "rule:max_length", f"is longer than {rule.max_length} characters"))
+    if len(text) > rule.most:
+        faults.append(Fault(rule.pointer, "rule:max_length", f"is longer than {rule.most} characters"))
     if rule.pattern and not rule.pattern.fullmatch(text):
         faults.append(Fault(rule.pointer, "rule:pattern", "does not have the form that is asked for"))
 
@@ -224,10 +225,9 @@ class _Rule:
     name: str
     pointer: str
     kind: str
-    types: tuple[type, ...]
-    boolean: bool
+    types: tuple[type, ...]  # of what a parser gives; bool is none of the numbers
     required: bool
-    max_length: int | None
+    most: int  # characters
     pattern: re.Pattern[str] | None
     clean: Callable[[str], str | None] | None
     children: tuple["_Rule", ...]
@@ -240,9 +240,8 @@ def _rule(field: Field) -> _Rule:
         pointer=field.pointer,
         kind=field.kind,
         types=_KINDS[field.kind],
-        boolean=field.kind == "boolean",
         required=field.required,
-        max_length=field.max_length,
+        most=field.max_length or sys.maxsize,
         pattern=re.compile(field.pattern) if field.pattern else None,
         clean=None if field.kind == "object" else cleaner,
         children=tuple(_rule(child) for child in field.children),

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from psycopg.rows import class_row, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from api.problems import Problem, unavailable
+from api.query import place
 from headwater.clock import iso
 from headwater.errors import SetupError
 from headwater.log import logger
@@ -23,6 +25,7 @@ CONNECTIONS = 8  # of one worker
 WAITING = 256
 GIVE_UP_S = 3.0  # on a connection that cannot be made; the next request tries anew
 SESSION = "-c jit=off -c timezone=UTC -c lock_timeout=5s -c statement_timeout=10s"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Place = tuple[int, UUID] | None
 _log = logger(__name__)
 
@@ -169,3 +172,8 @@ def shown(job: Job) -> dict[str, Any]:
         "started_at": iso(job.started_at) if job.started_at else None,
         "finished_at": iso(job.finished_at) if job.finished_at else None,
     }
+
+
+def place_of(job: Job) -> str:
+    """The cursor behind this job in the list."""
+    return place((job.created_at - _EPOCH) // timedelta(microseconds=1), job.id)

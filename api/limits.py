@@ -14,10 +14,9 @@ import redis.asyncio as aioredis
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from api.redis_client import redis_client
 from headwater.log import logger
 from headwater.settings import Settings
 
@@ -26,7 +25,6 @@ LEASE_S = 1.0
 REDIS_TIMEOUT_S = 0.25
 COOL_DOWN_S = 5.0  # how long Redis is left alone after a failure
 MAX_LEASES = 10_000
-_CONNECTIONS = 16
 _log = logger(__name__)
 
 
@@ -40,7 +38,7 @@ class RateLimit:
         self._share = max(1, rate // LEASES_PER_SECOND)
         self._leases: dict[str, tuple[int, float]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._redis = _client(settings)
+        self._redis = redis_client(settings, REDIS_TIMEOUT_S)
         self._shared = SlidingWindowCounterRateLimiter(_shared_storage(settings, self._redis))
         self._alone = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._away_until = 0.0
@@ -89,21 +87,6 @@ class RateLimit:
                 self._away_until = time.monotonic() + COOL_DOWN_S
                 _log.warning("rate_limit_in_memory", seconds=COOL_DOWN_S)
         return await self._alone.hit(self._item, credential, cost=cost)
-
-
-def _client(settings: Settings) -> "aioredis.Redis":
-    secret = settings.redis.password
-    options: dict[str, Any] = {"password": secret.get_secret_value()} if secret else {}
-    pool = aioredis.BlockingConnectionPool.from_url(
-        settings.redis.url,
-        max_connections=_CONNECTIONS,
-        timeout=REDIS_TIMEOUT_S,
-        socket_timeout=REDIS_TIMEOUT_S,
-        socket_connect_timeout=REDIS_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        **options,
-    )
-    return aioredis.Redis(connection_pool=pool)
 
 
 def _shared_storage(settings: Settings, client: "aioredis.Redis") -> RedisStorage:

@@ -60,6 +60,16 @@ class Sources:
     def __init__(self, most: int = MAX_SOURCES) -> None:
         self._most = most
         self._known: set[str] = set()
+        self._accepted: dict[str, Counter] = {}  # by source as it was sent, at most as many as names
+
+    def count_accepted(self, source: str) -> None:
+        """One more valid event of that source. What is counted under its own name is looked up once."""
+        counter = self._accepted.get(source)
+        if counter is None:
+            counter = EVENTS.labels(self.label(source, accepted=True), "valid")
+            if source in self._known:
+                self._accepted[source] = counter
+        counter.inc()
 
     def label(self, source: str | None, accepted: bool) -> str:
         """The label of a source as it was sent; what does not look like a source's name is `unknown`."""

@@ -7,18 +7,18 @@ bounds are those of `api.body`.
 """
 
 import asyncio
+import math
 import uuid
-from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.body import WHOLE_BODY
+from api.cycle import Cycle
 from api.metrics import REFUSED
 from api.problems import Problem, respond
 from headwater.log import logger
-
-if TYPE_CHECKING:
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 MAX_CONNECTIONS = 2048  # of one worker
 MAX_PIPELINED = 16  # requests that wait behind an answer
@@ -28,18 +28,22 @@ MAX_LEFT_BYTES = 4 << 20  # of a body that nobody reads any more
 CLIENT_TIMEOUT_S = 10.0
 LINGER_S = 2.0  # between a refusal and the end of the connection, so that the client can read it
 _FIELD_BYTES = 4  # colon, space and line end around a field's name and value
+_FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
 _log = logger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    cycle: "RequestResponseCycle | None"  # type: ignore[assignment]  # None until the first head is complete
+    cycle: Cycle | None  # type: ignore[assignment]  # None until the first head is complete
     _in_head = False
     _head_bytes = 0
     _unread = 0  # bytes since something of a request was understood
     _refused = False
+    _quiet_since: float | None = None  # the last answer, as long as nothing has come behind it
+    _until = math.inf  # when the client's time is over
     _timer: asyncio.TimerHandle | None = None
+    _rings = math.inf  # when the timer looks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -49,6 +53,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
+        if self._timer:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,7 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             self._check_left()
             return
-        self._unset_keepalive_if_required()
+        self._quiet_since = None
         try:
             self.parser.feed_data(data)
             self._check_left()
@@ -70,6 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
+        self._framing: list[tuple[bytes, bytes]] = []
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -81,7 +88,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """A field of the head. One behind the body could otherwise bring a credential or a key."""
         if self._in_head:
             self._count(len(name) + len(value) + _FIELD_BYTES)
-            super().on_header(name, value)
+            name = name.lower()
+            self.headers.append((name, value))
+            if name in _FRAMING:
+                self._framing.append((name, value))
+                if name == b"expect" and value.lower() == b"100-continue":
+                    self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
         self._check_framing()
@@ -91,9 +103,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread = 0
         if not self.flow.write_paused:
             self._stop_clock()
-        super().on_headers_complete()
-        if self.cycle and self.parser.should_upgrade():
-            self.cycle.keep_alive = False  # the parser reads nothing behind such a head
+        self._describe()
+        # Behind a head that asks for another protocol the parser reads nothing.
+        lasting = self._version != "1.0" and self.parser.should_keep_alive()
+        cycle = self._new_cycle(lasting and not self.parser.should_upgrade())
+        idle, self.cycle = not self._answering(), cycle
+        if idle:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         if self.cycle and not self.cycle.response_complete:
@@ -105,12 +124,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        others_wait = bool(self.pipeline)
-        super().on_response_complete()
-        if self.pipeline and not self.transport.is_closing():
-            self.flow.pause_reading()
-        if not others_wait:
+        """As uvicorn's, but one timer serves all that a connection waits for."""
+        self.server_state.total_requests += 1
+        if not self.pipeline:
             self._start_clock(CLIENT_TIMEOUT_S)
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if not self.pipeline:
+            self._quiet_since = self.loop.time()
+            return
+        self._start_asgi_task(*self.pipeline.pop())
+        if self.pipeline:
+            self.flow.pause_reading()
 
     def shutdown(self) -> None:
         """The server stops: whoever streams an answer without an end is told, and ends it."""
@@ -127,6 +153,35 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._answering():
             self._stop_clock()
 
+    def _describe(self) -> None:
+        """What a scope says of the request's first line."""
+        found = httptools.parse_url(self.url)
+        path = found.path.decode("ascii")
+        self.scope |= {
+            "method": self.parser.get_method().decode("ascii"),
+            "http_version": self._version,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": found.path,
+            "query_string": found.query or b"",
+        }
+
+    def _new_cycle(self, keep_alive: bool) -> Cycle:
+        cycle = Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        self.scope["extensions"] = {WHOLE_BODY: {"take": cycle.take_whole}}
+        return cycle
+
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES:
@@ -142,14 +197,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _check_framing(self) -> None:
         """RFC 9112 §3.2, §6.1: one Host, and no transfer coding but chunked, which HTTP/1.0 does not have."""
-        hosts = [1 for name, _ in self.headers if name == b"host"]
-        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
-        old = self.parser.get_http_version() == "1.0"
-        if len(hosts) > 1 or not (hosts or old) or (codings and old):
+        hosts = sum(name == b"host" for name, _ in self._framing)
+        codings = [value.strip().lower() for name, value in self._framing if name == b"transfer-encoding"]
+        self._version = self.parser.get_http_version()
+        old = self._version == "1.0"
+        if hosts > 1 or not (hosts or old) or (codings and old):
             raise Problem(400, "malformed_request")
         if codings not in ([], [b"chunked"]):
             raise Problem(501, "unsupported_transfer_coding")
-        sized = any(name == b"content-length" and value != b"0" for name, value in self.headers)
+        sized = any(name == b"content-length" and value != b"0" for name, value in self._framing)
         if self.parser.should_upgrade() and (codings or sized):
             raise Problem(501, "unsupported_upgrade")  # the parser would not read its body
 
@@ -174,18 +230,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_clock(LINGER_S)
 
     def _start_clock(self, seconds: float) -> None:
-        self._stop_clock()
-        self._timer = self.loop.call_later(seconds, self._run_out)
+        """A timer that is set already only looks again: to set one costs more than to note a moment."""
+        now = self.loop.time()
+        self._until = now + seconds
+        self._ring_at(min(self._until, now + self.timeout_keep_alive))
 
     def _stop_clock(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._until = math.inf
 
-    def _run_out(self) -> None:
-        """Also what is not sent yet is given up: the client may never take it."""
+    def _ring_at(self, moment: float) -> None:
+        if self._timer and self._rings <= moment:
+            return
+        if self._timer:
+            self._timer.cancel()
+        self._rings = moment
+        self._timer = self.loop.call_at(moment, self._ring)
+
+    def _ring(self) -> None:
+        """Give up a client whose time is over; also what is not sent yet: it may never take it."""
         self._timer = None
-        self.transport.abort()
+        now = self.loop.time()
+        idle_until = math.inf if self._quiet_since is None else self._quiet_since + self.timeout_keep_alive
+        if now >= self._until:
+            self.transport.abort()
+        elif now >= idle_until:
+            self.transport.close()
+        elif (soonest := min(self._until, idle_until)) < math.inf:
+            self._ring_at(soonest)
 
 
 def _as_bytes(problem: Problem, request_id: str, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -1,15 +1,18 @@
 """Events → Kafka, answered only when Kafka has them: acks=all, idempotent producer, bounded memory.
 
-The loop hands records to librdkafka; one thread polls for delivery reports and hands them back in bulk. A
-record that is not acknowledged within `kafka_timeout_s` is given up by librdkafka first: the client's 503
-comes after the last moment at which it could be sent. (One that the broker took but whose answer was lost may
-still be there; the retry has the same event_id, and counts once.)
+The loop hands records to librdkafka, and asks for its delivery reports every POLL_S while any is due: a
+thread that waited for them would contend with the loop for Python's lock at each of them. A record that is
+not acknowledged within `kafka_timeout_s` is given up by librdkafka first: the client's 503 comes after the
+last moment at which it could be sent. (One that the broker took but whose answer was lost may still be there;
+the retry has the same event_id, and counts once.)
 """
 
 import asyncio
 import logging
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +25,8 @@ from headwater.settings import Settings
 
 MAX_PENDING_BYTES = 64 << 20
 PROBES = 64  # requests that may wait at once while nothing is being acknowledged
-POLL_S = 0.05
+POLL_S = 0.002
+IDLE_POLL_S = 0.05  # while no report is due: for errors and log lines
 SCAN_S = 1.0  # librdkafka looks for timed-out records once a second
 GRACE_S = 3.0  # beyond kafka_timeout_s, before we stop believing in a delivery report
 RETRY_AFTER_S = 5
@@ -45,12 +49,13 @@ class UnavailableError(Exception):
 class _Waiting:
     """The records of one request, until the last of them is settled."""
 
-    __slots__ = ("done", "error", "left", "size")
+    __slots__ = ("done", "error", "left", "size", "until")
 
-    def __init__(self, left: int, size: int, done: "asyncio.Future[None] | None") -> None:
+    def __init__(self, left: int, size: int, done: "asyncio.Future[None] | None", until: float) -> None:
         self.left = left
         self.size = size
         self.done = done
+        self.until = until
         self.error: str | None = None
 
 
@@ -61,24 +66,26 @@ class Publisher:
         self._timeout_s = settings.api.kafka_timeout_s
         self._max_pending = settings.api.kafka_queue_messages
         self._config = _producer_config(settings)
-        self._settled: list[tuple[_Waiting, str | None]] = []
+        self._settled: deque[tuple[_Waiting, str | None]] = deque()  # also a thread appends, see _retire
+        self._open: set[_Waiting] = set()
         self._pending = 0
         self._pending_bytes = 0
         self._failing = False
-        self._fatal = threading.Event()
-        self._closing = threading.Event()
+        self._fatal = False
+        self._next_scan = 0.0
 
     def start(self) -> None:
-        """Make the producer and its polling thread. Kafka may be away."""
+        """Make the producer and begin to poll it. Kafka may be away."""
         self._loop = asyncio.get_running_loop()
         self._producer = self._new_producer()
-        self._thread = threading.Thread(target=self._serve, name="kafka-delivery", daemon=True)
-        self._thread.start()
+        self._timer = self._loop.call_later(IDLE_POLL_S, self._poll)
 
     async def stop(self) -> None:
         """Wait for what is under way, for as long as a request would."""
-        self._closing.set()
-        await asyncio.to_thread(self._thread.join, self._timeout_s + GRACE_S)
+        end = time.monotonic() + self._timeout_s + SCAN_S
+        while self._pending and time.monotonic() < end:
+            await asyncio.sleep(POLL_S)
+        self._timer.cancel()
 
     @property
     def pending(self) -> int:
@@ -94,13 +101,10 @@ class Publisher:
             raise UnavailableError("the queue is full")
         if self._failing and self._pending >= PROBES:
             raise UnavailableError("Kafka does not acknowledge")
-        waiting = _Waiting(len(records), size, self._loop.create_future())
+        done = self._loop.create_future()
+        waiting = _Waiting(len(records), size, done, time.monotonic() + self._timeout_s + GRACE_S)
         self._hand_over(records, waiting)
-        try:
-            async with asyncio.timeout(self._timeout_s + GRACE_S):
-                await waiting.done  # type: ignore[misc]  # a future was given above
-        except TimeoutError:
-            raise UnavailableError("no delivery report") from None
+        await done
         if waiting.error:
             raise UnavailableError(waiting.error)
 
@@ -108,7 +112,7 @@ class Publisher:
         """Publish without waiting, if the queue is less than half full and Kafka is there."""
         if self._failing or not self._has_room(1, len(record.value), self._max_pending // 2):
             return False
-        self._hand_over([record], _Waiting(1, len(record.value), None))
+        self._hand_over([record], _Waiting(1, len(record.value), None, math.inf))
         return True
 
     def reachable(self, topic: str, timeout_s: float) -> bool:
@@ -123,69 +127,90 @@ class Publisher:
         return self._pending + count <= most and self._pending_bytes + size <= MAX_PENDING_BYTES
 
     def _hand_over(self, records: Sequence[Record], waiting: _Waiting) -> None:
+        if not self._pending:
+            self._poll_in(POLL_S)
         self._pending += waiting.left
-        QUEUE.set(self._pending)
         self._pending_bytes += waiting.size
+        self._open.add(waiting)
 
         def delivered(error: KafkaError | None, _message: object) -> None:
             self._settled.append((waiting, error.name() if error else None))
 
         for record in records:
             try:
-                told = list(record.headers)
                 self._producer.produce(
-                    record.topic, record.value, record.key, on_delivery=delivered, headers=told
+                    record.topic, record.value, record.key, on_delivery=delivered, headers=[*record.headers]
                 )
             except (BufferError, KafkaException):
-                refused: list[tuple[_Waiting, str | None]] = [(waiting, "not_queued")]
-                self._loop.call_soon(self._settle, refused)
+                self._settled.append((waiting, "not_queued"))
 
-    def _settle(self, settled: list[tuple[_Waiting, str | None]]) -> None:
-        """On the loop: count, and wake the requests whose last record this was."""
-        for waiting, error in settled:
-            waiting.left -= 1
-            waiting.error = waiting.error or error
-            self._pending -= 1
-            if waiting.left:
-                continue
-            self._pending_bytes -= waiting.size
-            self._note(waiting.error)
+    def _poll(self) -> None:
+        """Settle what librdkafka reports by now, and come again."""
+        try:
+            self._producer.poll(0)
+            while self._settled:
+                self._settle(*self._settled.popleft())
+            QUEUE.set(self._pending)
+            self._look_for_faults(time.monotonic())
+        finally:
+            self._poll_in(POLL_S if self._pending else IDLE_POLL_S)
+
+    def _poll_in(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._poll)
+
+    def _settle(self, waiting: _Waiting, error: str | None) -> None:
+        """Count, and wake the request when this was its last record."""
+        waiting.left -= 1
+        waiting.error = waiting.error or error
+        self._pending -= 1
+        if waiting.left:
+            return
+        self._pending_bytes -= waiting.size
+        self._open.discard(waiting)
+        self._note(waiting.error)
+        if waiting.done and not waiting.done.done():
+            waiting.done.set_result(None)
+
+    def _look_for_faults(self, now: float) -> None:
+        if self._fatal:
+            self._replace_producer()
+        if now >= self._next_scan:
+            self._next_scan = now + SCAN_S
+            self._give_up_overdue(now)
+
+    def _give_up_overdue(self, now: float) -> None:
+        """Tell requests whose reports should have come long ago; their records still count as pending."""
+        for waiting in [one for one in self._open if one.until <= now]:
+            self._open.discard(waiting)
+            waiting.error = "no delivery report"
             if waiting.done and not waiting.done.done():
                 waiting.done.set_result(None)
-        QUEUE.set(self._pending)
 
     def _note(self, error: str | None) -> None:
         if bool(error) != self._failing:
             self._failing = bool(error)
             _log.warning("kafka_away" if error else "kafka_back", reason=error)
 
-    def _serve(self) -> None:
-        """In the thread: poll until closed and empty, or until closing takes too long."""
-        end = None
-        while end is None or (time.monotonic() < end and (len(self._producer) or self._settled)):
-            self._producer.poll(POLL_S)
-            settled, self._settled = self._settled, []
-            if settled:
-                self._loop.call_soon_threadsafe(self._settle, settled)
-            if self._fatal.is_set():
-                self._replace_producer()
-            if end is None and self._closing.is_set():
-                end = time.monotonic() + self._timeout_s + SCAN_S
-
     def _replace_producer(self) -> None:
         """After a fatal error an idempotent producer refuses all work: settle its records, take another."""
         broken, self._producer = self._producer, self._new_producer()
-        self._fatal.clear()
+        self._fatal = False
         _log.error("kafka_producer_replaced")
-        broken.purge()
-        broken.flush(SCAN_S)
+        threading.Thread(target=_retire, args=(broken,), name="kafka-retired", daemon=True).start()
 
     def _new_producer(self) -> Producer:
         return Producer(self._config | {"error_cb": self._on_error}, logger=logging.getLogger("librdkafka"))
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
-            self._fatal.set()
+            self._fatal = True
+
+
+def _retire(broken: Producer) -> None:
+    """Report its records as failed, and end it: both may take seconds."""
+    broken.purge()
+    broken.flush(SCAN_S)
 
 
 def _producer_config(settings: Settings) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import codecs
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -38,7 +38,11 @@ class Parameter:
 
 def asked(request: Request, known: Mapping[str, Parameter]) -> dict[str, Any]:
     """The given ones, read. Raises Problem 422 that names all that are wrong."""
-    given = request.query_params.multi_items()
+    return read_given(request.query_params.multi_items(), known)
+
+
+def read_given(given: Sequence[tuple[str, str]], known: Mapping[str, Parameter]) -> dict[str, Any]:
+    """The same of names and texts from anywhere: a query, or a form's fields."""
     names = [name for name, _ in given]
     faults, found = [], {}
     for name, text in given:
@@ -141,15 +145,16 @@ CURSOR_OF_ROWS = Parameter(_number, "is not a cursor that an answer gave")
 CURSOR_OF_JOBS = Parameter(_place, "is not a cursor that an answer gave")
 LIMIT = Parameter(_limit, f"is not a number from 1 to {MAX_LIMIT}")
 STATUS = Parameter(_one_of(*STATUSES), "is not one of " + ", ".join(STATUSES))
+FLAG = Parameter(_flag, "is neither true nor false")
 FORMAT = Parameter(_one_of("json", "csv"), "is neither json nor csv")
 UPLOAD = {
     "dataset": Parameter(_dataset, "is not a data set's name: a-z, then a-z 0-9 _ . -, at most 63 in all"),
-    "force": Parameter(_flag, "is neither true nor false"),
+    "force": FLAG,
     "name": Parameter(_name, f"is longer than {MAX_NAME} characters"),
     "encoding": Parameter(_encoding, "is not an encoding that is read"),
     "delimiter": Parameter(_one_of(*MARKS), "is not one character that separates"),
     "quote": Parameter(_one_of(*MARKS), "is not one character that quotes"),
-    "header": Parameter(_flag, "is neither true nor false"),
+    "header": FLAG,
 }
 # Those that say how the file is to be read: kept with the job, for whoever parses it.
 READING = ("encoding", "delimiter", "quote", "header")

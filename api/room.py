@@ -1,8 +1,7 @@
 """How much of the bodies of one caller, and of all, may be held at once: a slow crowd is sent away."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from api.problems import unavailable
 
@@ -20,19 +19,38 @@ class Room:
         self._held: Counter[str] = Counter()
         self._all = 0
 
-    @contextmanager
-    def taken(self, credential: str, size: int) -> Iterator[None]:
+    def taken(self, credential: str, size: int) -> "Taken":
         """Room for `size` bytes while the block lasts. Raises Problem 503 when there is none."""
-        if self._all + size > self._most or self._held[credential] + size > self._most_each:
-            raise unavailable("busy", RETRY_AFTER_S)
-        self._add(credential, size)
-        try:
-            yield
-        finally:
-            self._add(credential, -size)
+        return Taken(self, credential, size)
 
-    def _add(self, credential: str, size: int) -> None:
+    def add(self, credential: str, size: int) -> None:
+        """Take room. Raises Problem 503 when there is none."""
+        held = self._held[credential]
+        if self._all + size > self._most or held + size > self._most_each:
+            raise unavailable("busy", RETRY_AFTER_S)
         self._all += size
-        self._held[credential] += size
+        self._held[credential] = held + size
+
+    def drop(self, credential: str, size: int) -> None:
+        """Give it back."""
+        self._all -= size
+        self._held[credential] -= size
         if not self._held[credential]:
             del self._held[credential]
+
+
+class Taken:
+    """A context manager; one made of a generator costs three times as much."""
+
+    __slots__ = ("_credential", "_room", "_size")
+
+    def __init__(self, room: Room, credential: str, size: int) -> None:
+        self._room, self._credential, self._size = room, credential, size
+
+    def __enter__(self) -> None:
+        self._room.add(self._credential, self._size)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _fault: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self._room.drop(self._credential, self._size)

@@ -70,13 +70,22 @@ class Gate:
         raise _unauthorized(', error="invalid_token"')
 
     def by_key(self, text: str) -> Principal | None:
-        """The owner of `hw_<id>_<secret>`. Unknown ids take the same comparison as known ones."""
+        """The owner of `hw_<id>_<secret>`."""
+        found = self.holder(text)
+        return found[1].principal if found else None
+
+    def holder(self, text: str) -> tuple[str, KeyRecord] | None:
+        """The id in `hw_<id>_<secret>`, and its record. Unknown ids take the same comparison as others."""
         match = _API_KEY.fullmatch(text)
         name, secret = match.groups() if match else ("", text)
-        record = self._keys.value.get(name) if self._keys else None
+        record = self.key(name)
         digest = hashlib.sha256(secret.encode()).hexdigest()
         same = hmac.compare_digest(digest, record.sha256 if record else _NOBODY)
-        return record.principal if record and same else None
+        return (name, record) if record and same else None
+
+    def key(self, name: str) -> KeyRecord | None:
+        """What is kept of the key with this id now; None for one that is not there, or not any more."""
+        return self._keys.value.get(name) if self._keys else None
 
     def by_bearer(self, text: str) -> Principal | None:
         """The subject of `Bearer <token>`."""

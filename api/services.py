@@ -9,6 +9,7 @@ from api.dead_letters import DeadLetters
 from api.jobs import Jobs
 from api.limits import RateLimit
 from api.metrics import REFUSED, Sources
+from api.page.sessions import Sessions
 from api.problems import Problem
 from api.publisher import Publisher
 from api.room import Room
@@ -33,6 +34,7 @@ class Services:
     bodies: Room
     jobs: Jobs
     arrivals: Arrivals
+    sessions: Sessions
     uploading: Room
     watching: Room
 
@@ -43,6 +45,7 @@ class Services:
     async def stop(self) -> None:
         await self.publisher.stop()
         await self.rate.close()
+        await self.sessions.close()
         await self.jobs.stop()
         self.arrivals.stop()
 
@@ -50,14 +53,19 @@ class Services:
         """The caller, if it may and is not too fast. Raises Problem 401, 403 or 429."""
         try:
             principal = self.gate.admit(request, scope)
-            wait_s = await self.rate.admit(principal.credential)
-            if wait_s is not None:
-                raise Problem(429, "rate_limited", headers={"Retry-After": str(wait_s)})
         except Problem as refusal:
             REFUSED.labels(refusal.code).inc()
             raise
-        request.state.tenant_id = principal.tenant_id
+        await self.pace(request, principal)
         return principal
+
+    async def pace(self, request: Request, principal: Principal) -> None:
+        """Count a request of a known caller. Raises Problem 429 for one that is too fast."""
+        wait_s = await self.rate.admit(principal.credential)
+        if wait_s is not None:
+            REFUSED.labels("rate_limited").inc()
+            raise Problem(429, "rate_limited", headers={"Retry-After": str(wait_s)})
+        request.scope["state"]["tenant_id"] = principal.tenant_id
 
 
 def make_services(settings: Settings) -> Services:
@@ -74,6 +82,7 @@ def make_services(settings: Settings) -> Services:
         Room(),
         Jobs(settings),
         Arrivals(uploads, landing_of(settings)),
+        Sessions(settings),
         Room(uploads.at_once, uploads.at_once_each),
         Room(MAX_WATCHERS, MAX_WATCHERS_EACH),
     )

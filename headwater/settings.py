@@ -81,8 +81,10 @@ class Elasticsearch(Section):
     username: str | None
     password: SecretStr | None
     prefix: str = Field(pattern=r"^[a-z0-9_-]*$")
+    writer: Literal["bulk", "connector"]
     batch_entries: int = Field(ge=1)
     batch_bytes: str
+    bulk_partitions: int = Field(ge=1, le=64)
 
 
 class Redis(Section):

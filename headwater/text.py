@@ -23,6 +23,8 @@ def nfc(text: str) -> str:
     if text.isascii() or (len(text) <= MAX_MARKS and unicodedata.is_normalized("NFC", text)):
         return text  # too short for a run that is broken up
     composed = unicodedata.normalize("NFC", _broken_up(text))
+    if composed == text:
+        return composed  # nor was it broken up
     # A mark may be taken apart, a letter's own marks be sorted among those that follow: the run has grown.
     return nfc(composed) if _LONG_RUN.search(_classes(composed)) else composed
 

@@ -1,8 +1,7 @@
-"""silver.<table> → Elasticsearch: documents by the connector in the JVM; old never replaces new, by version.
+"""silver.<table> → Elasticsearch: one document a row; old never replaces new, by version.
 
-The connector tells nothing about single documents, and quotes them where it fails. So its errors are dropped,
-the index's own counter tells whether every document got in, and if not the batch goes again through the bulk
-API, where each answer is judged (elasticsearch_judge.py).
+They go by the bulk API from the executors (elasticsearch_bulk.py), or by the connector in the JVM
+(elasticsearch_connector.py); what the connector did not take as a whole goes by the bulk API, too.
 """
 
 import json
@@ -10,10 +9,8 @@ import re
 from importlib import resources
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
-from elasticsearch import BadRequestError, Elasticsearch
-from py4j.protocol import Py4JJavaError
+from elasticsearch import BadRequestError
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
@@ -23,12 +20,12 @@ from headwater.errors import SetupError
 from headwater.log import logger
 from headwater.settings import Settings
 from sinks.base import Written
-from sinks.elasticsearch_judge import Bulk, explained
+from sinks.elasticsearch_bulk import MICROS, BulkTarget, Sent, client_of, send
+from sinks.elasticsearch_connector import Connector
+from sinks.elasticsearch_judge import LINES, ORIGIN, explained
 
 DOC_KEY = "doc_key"
 VERSION = "row_version"
-LINEAGE = ("source_topic", "source_partition", "source_offset", "tenant_id")
-REQUEST_TIMEOUT_S = 60
 _UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20}
 _log = logger(__name__)
 
@@ -52,12 +49,12 @@ class ElasticsearchSink:
         self._alias = settings.elasticsearch.prefix + alias
         self._index = f"{self._alias}-v1"
         self._key = key
-        self._patience_s = patience_s
         text = (resources.files("schemas") / "elasticsearch" / definition).read_text(encoding="utf-8")
         self._definition: dict[str, Any] = json.loads(text)
         self._columns = [name for name in self._definition["mappings"]["properties"] if name != DOC_KEY]
         self._made_fields: list[Column] | None = None
-        self._client = self._make_client()
+        self._target = self._make_target(patience_s)
+        self._client = client_of(self._target.url, self._target.login)
 
     def setup(self) -> None:
         """Make index and alias if they are not there; raise SetupError if the mapping is another one."""
@@ -73,29 +70,31 @@ class ElasticsearchSink:
                 )
 
     def write(self, batch: DataFrame) -> Written:
-        """Put the documents, newest row_version wins. Reads the batch twice (persist it), or thrice.
+        """Put the documents, newest row_version wins. Reads the batch once.
 
-        The connector does not tell new from replaced: what it wrote counts as updated.
+        With the connector twice or thrice (persist it); what it wrote counts as updated, because it does not
+        tell new from replaced.
         """
         started = monotonic()
-        seen = _seen(batch)
-        written = Written(0, 0, 0)
-        if seen.rows:
-            written = self._by_connector(batch, seen.rows) or self._judged(batch)
+        sent = self._by_connector(batch) if self._elasticsearch.writer == "connector" else None
+        sent = sent or send(self._lines(batch), self._target, self._elasticsearch.bulk_partitions)
+        self._report(sent, monotonic() - started)
+        return sent.written
+
+    def _report(self, sent: Sent, seconds: float) -> None:
         _log.info(
             "written",
             sink=self.name,
             query=self._query,
-            rows=written.rows,
-            inserted=written.inserted,
-            updated=written.updated,
-            unchanged=written.unchanged,
-            rejected=len(written.rejected),
-            min_event_time=iso(seen.earliest) if seen.earliest else None,
-            max_event_time=iso(seen.latest) if seen.latest else None,
-            seconds=round(monotonic() - started, 3),
+            rows=sent.written.rows,
+            inserted=sent.written.inserted,
+            updated=sent.written.updated,
+            unchanged=sent.written.unchanged,
+            rejected=len(sent.written.rejected),
+            min_event_time=iso(sent.earliest) if sent.earliest else None,
+            max_event_time=iso(sent.latest) if sent.latest else None,
+            seconds=round(seconds, 3),
         )
-        return written
 
     def reset(self) -> None:
         """Delete the index and make it again, empty."""
@@ -105,31 +104,27 @@ class ElasticsearchSink:
                 self._client.indices.delete(index=old)
         self.setup()
 
-    def _by_connector(self, batch: DataFrame, rows: int) -> Written | None:
-        """None unless the index counts exactly these rows as indexed meanwhile."""
-        self._bulk().probe()
-        before = self._indexed()
-        try:
-            save_json(self._documents(batch), self._alias, self._options())
-        except Py4JJavaError as fault:
-            _log.warning("connector_aborted", query=self._query, fault=_java_class(fault))
+    def _by_connector(self, batch: DataFrame) -> Sent | None:
+        """None when some of the documents may not be there."""
+        seen = _seen(batch)
+        connector = Connector(self._client, self._elasticsearch, self._alias, DOC_KEY, VERSION)
+        documents = batch.select(*self._fields(batch), self._doc_key().alias(DOC_KEY))
+        if seen.rows and not connector.took(documents, seen.rows):
             return None
-        if self._indexed() - before != rows:
-            return None
-        return Written(inserted=0, updated=rows, unchanged=0)
+        return Sent(Written(inserted=0, updated=seen.rows, unchanged=0), seen.earliest, seen.latest)
 
-    def _judged(self, batch: DataFrame) -> Written:
-        document = F.to_json(F.struct(*self._fields(batch))).alias("document")
-        rows = batch.select(self._doc_key(), VERSION, document, *(F.col(n).alias(n) for n in LINEAGE))
-        return self._bulk().write(rows.toLocalIterator())
-
-    def _bulk(self) -> Bulk:
-        settings = self._elasticsearch
-        size = _bytes(settings.batch_bytes)
-        return Bulk(self._client, self._alias, settings.batch_entries, size, self._patience_s)
-
-    def _documents(self, batch: DataFrame) -> DataFrame:
-        return batch.select(*self._fields(batch), self._doc_key())
+    def _lines(self, batch: DataFrame) -> DataFrame:
+        """Of each row the two lines of a bulk request, where it came from, and its time."""
+        action = F.concat(
+            F.lit('{"index":{"version_type":"external_gte","version":'),
+            F.col(VERSION).cast("string"),
+            F.lit(',"_id":"'),
+            self._doc_key(),
+            F.lit('"}}\n'),
+        )
+        document = F.to_json(F.struct(*self._fields(batch)))
+        lines = F.concat(action, document, F.lit("\n")).alias(LINES)
+        return batch.select(lines, *ORIGIN, F.unix_micros("event_time").alias(MICROS))
 
     def _fields(self, batch: DataFrame) -> list[Column]:
         """The mapping's columns; times as text with microseconds and zone."""
@@ -145,13 +140,7 @@ class ElasticsearchSink:
 
     def _doc_key(self) -> Column:
         tenant, key = self._key
-        return F.sha2(F.concat(F.col(tenant), F.lit("\0"), F.col(key)), 256).alias(DOC_KEY)
-
-    def _indexed(self) -> int:
-        """How many documents the index's primaries took since they started; conflicts do not count."""
-        with explained("reading statistics"):
-            found = self._client.indices.stats(index=self._alias, metric="indexing")
-        return int(found["_all"]["primaries"]["indexing"]["index_total"])
+        return F.sha2(F.concat(F.col(tenant), F.lit("\0"), F.col(key)), 256)
 
     def _create(self) -> None:
         try:
@@ -167,63 +156,18 @@ class ElasticsearchSink:
             # Another starter was quicker, or the alias was taken away.
             self._client.indices.put_alias(index=self._index, name=self._alias)
 
-    def _make_client(self) -> Elasticsearch:
+    def _make_target(self, patience_s: float) -> BulkTarget:
         settings = self._elasticsearch
         secret = settings.password.get_secret_value() if settings.password else ""
         login = (settings.username, secret) if settings.username else None
-        return Elasticsearch(settings.url, basic_auth=login, request_timeout=REQUEST_TIMEOUT_S, max_retries=0)
-
-    def _options(self) -> dict[str, str]:
-        """The connector's settings. Its error handler "log" drops what the server refuses, without a word."""
-        settings = self._elasticsearch
-        url = urlsplit(settings.url)
-        tls = url.scheme == "https"
-        options = {
-            "es.nodes": url.hostname or "",
-            "es.port": str(url.port or (443 if tls else 80)),
-            "es.nodes.path.prefix": url.path.strip("/"),
-            "es.nodes.wan.only": "true",
-            "es.net.ssl": str(tls).lower(),
-            "es.index.auto.create": "false",
-            "es.mapping.id": DOC_KEY,
-            "es.mapping.version": VERSION,
-            "es.mapping.version.type": "external_gte",
-            "es.batch.size.entries": str(settings.batch_entries),
-            "es.batch.size.bytes": settings.batch_bytes,
-            "es.batch.write.refresh": "false",
-            "es.batch.write.retry.count": "3",
-            "es.batch.write.retry.wait": "1s",
-            "es.http.retries": "0",
-            "es.write.rest.error.handlers": "log",
-            "es.write.rest.error.handler.log.logger.name": "headwater.elasticsearch.refused",
-            "es.write.rest.error.handler.log.logger.level": "DEBUG",
-        }
-        if settings.username:
-            options["es.net.http.auth.user"] = settings.username
-            secret = settings.password
-            options["es.net.http.auth.pass"] = secret.get_secret_value() if secret else ""
-        return options
-
-
-def save_json(documents: DataFrame, index: str, options: dict[str, str]) -> None:
-    """The connector's Java call, the only place that knows it: its data source does not load on Spark 4.1."""
-    jvm: Any = documents.sparkSession.sparkContext._jvm  # noqa: SLF001 - no public way into the JVM
-    config = jvm.java.util.HashMap()
-    for name, value in options.items():
-        config.put(name, value)
-    lines = documents._jdf.toJSON().toJavaRDD()  # noqa: SLF001 - the rows stay in the JVM
-    jvm.org.elasticsearch.spark.rdd.api.java.JavaEsSpark.saveJsonToEs(lines, index, config)
+        size = _bytes(settings.batch_bytes)
+        return BulkTarget(settings.url, login, self._alias, settings.batch_entries, size, patience_s)
 
 
 def _seen(batch: DataFrame) -> Row:
     """Rows, earliest and latest event time."""
     times = F.min("event_time").alias("earliest"), F.max("event_time").alias("latest")
     return batch.agg(F.count(F.lit(1)).alias("rows"), *times).collect()[0]
-
-
-def _java_class(fault: Py4JJavaError) -> str:
-    """Only the class: the text quotes documents."""
-    return str(fault.java_exception.getClass().getSimpleName())
 
 
 def _bytes(text: str) -> int:

@@ -16,11 +16,12 @@ import pyarrow as pa
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from headwater.errors import LostError, QualityError, TransientError
 from headwater.postgres import Connection, classified, connected, unless_locked
-from sinks.postgres_lines import CopyTarget, Sent, copied_columns, send
+from headwater.worker import forget_archives
+from sinks.postgres_copy import CopyTarget
+from sinks.postgres_lines import Sent, row_lines, send
 
 SCHEMA = "staging"
 COLUMNS = ("content_hash", "data", "line")
@@ -161,17 +162,15 @@ def _staging(job_id: UUID) -> sql.Identifier:
 
 def _copied(rows: DataFrame, target: CopyTarget, partitions: int) -> list[Sent]:
     """What each task did. Spark tells it of that attempt of a task which it accepted."""
-    bytea = F.concat(F.lit("\\x"), F.col("content_hash")).alias("content_hash")
-    wanted = rows.select(bytea, "data", "line")
-    line = F.concat(copied_columns(wanted.schema, COLUMNS), F.lit("\n")).alias("line")
     kinds = "rows BIGINT, transaction STRING, sqlstate STRING"
-    found = wanted.select(line).coalesce(partitions).mapInArrow(_task(target), kinds).collect()
+    found = rows.select(*COLUMNS).coalesce(partitions).mapInArrow(_task(target), kinds).collect()
     return [Sent(row.rows, row.transaction, row.sqlstate) for row in found]
 
 
 def _task(target: CopyTarget) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sent = send(target, (batch.column(0) for batch in batches))
+        forget_archives()
+        sent = send(target, row_lines(batches))
         if sent:
             yield pa.RecordBatch.from_pylist([vars(sent)], schema=_RESULT)
 

@@ -34,6 +34,7 @@ class Outbox:
         """A statement over `done` (rows written, with their id) and `picked` (rows staged, with lineage).
 
         The newest version is looked up row by row in the unique index: no plan may read the whole outbox.
+        Nothing that is found there can be entered by another meanwhile, because writers take turns.
         """
         taken = sql.SQL(", ").join(sql.SQL("done.{}").format(sql.Identifier(c)) for c in self.columns)
         place = sql.SQL(", ").join(sql.SQL("picked.{}").format(sql.Identifier(c)) for c in LINEAGE)
@@ -41,7 +42,6 @@ class Outbox:
             "INSERT INTO {outbox} ({row}, {columns}) SELECT done.id, {taken}, {place}"
             " FROM done JOIN picked USING ({key}) WHERE done.row_version > coalesce("
             "(SELECT max(told.row_version) FROM {outbox} AS told WHERE told.{row} = done.id), -1)"
-            " ON CONFLICT DO NOTHING"
         ).format(
             outbox=sql.Identifier("public", self.table),
             row=sql.Identifier(self.row),

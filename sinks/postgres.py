@@ -24,8 +24,8 @@ from headwater.postgres import Connection, classified, connected, sqlstate_of, u
 from headwater.settings import Settings
 from sinks.base import Rejected, Written
 from sinks.outbox import LINEAGE, Outbox
-from sinks.postgres_copy import Staged, not_copyable, stage
-from sinks.postgres_lines import BAD_TEXT, CopyTarget
+from sinks.postgres_copy import BAD_TEXT, CopyTarget, Staged, not_copyable, stage
+from sinks.postgres_upsert import names, upsert_statement
 
 LEAD_COLUMNS = (
     "id event_id tenant_id idempotency_key source received_at first_name last_name email phone message"
@@ -130,7 +130,7 @@ class PostgresSink:
         rejected: tuple[Rejected, ...] = ()
         staged = self._copy(batch, attempt)
         if staged.sqlstate == BAD_TEXT:
-            unfit = not_copyable(batch, attempt, self._staged_columns)
+            unfit = not_copyable(batch, self._staged_columns)
             rows = batch.where(unfit).select(*LINEAGE, "tenant_id").collect()
             rejected = tuple(_rejected(tuple(row), BAD_TEXT, None) for row in rows)
             attempt = uuid4()
@@ -140,8 +140,8 @@ class PostgresSink:
         return attempt, staged, rejected
 
     def _copy(self, batch: DataFrame, attempt: UUID) -> Staged:
-        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-            self._staging, _names(("attempt", *self._staged_columns))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+            self._staging, names(("attempt", *self._staged_columns))
         )
         target = CopyTarget(self._conninfo, statement.as_bytes(None))
         return stage(batch, target, attempt, self._staged_columns, self._postgres.copy_partitions)
@@ -197,6 +197,8 @@ class PostgresSink:
                 done = connection.execute(self._upsert_statement, span).fetchone()
                 return (done[0], done[1]) if done else (0, 0)
         except (psycopg.DataError, psycopg.IntegrityError) as fault:
+            if self._outbox and fault.diag.table_name == self._outbox.table:
+                raise TransientError(f"{self._outbox.table} was written by someone out of turn") from None
             if rows.first == rows.last:
                 refused.append(self._refused(connection, rows, fault))
                 return 0, 0
@@ -207,7 +209,7 @@ class PostgresSink:
 
     def _refused(self, connection: Connection, rows: _Rows, fault: psycopg.Error) -> Rejected:
         query = sql.SQL("SELECT {} FROM {} WHERE attempt = %s AND n = %s").format(
-            _names((*LINEAGE, "tenant_id")), self._staging
+            names((*LINEAGE, "tenant_id")), self._staging
         )
         found = connection.execute(query, (rows.attempt, rows.first)).fetchone()
         rule = fault.diag.constraint_name or fault.diag.column_name
@@ -215,42 +217,9 @@ class PostgresSink:
 
     @cached_property
     def _upsert_statement(self) -> sql.Composed:
-        """Casts go without length: `text::varchar(50)` would cut silently, the column itself refuses."""
-        replaced = [c for c in self._columns if c not in (*self._key, "id")]
-        change = sql.SQL("{0} = excluded.{0}")
-        changes = [change.format(sql.Identifier(c)) for c in replaced]
-        if "updated_at" in self._types:
-            changes.append(sql.SQL("{} = now()").format(sql.Identifier("updated_at")))
-        types = {c: self._types[c] for c in self._columns} | {
-            c: kind for c, kind in LINEAGE.items() if c not in self._columns
-        }
-        cast = sql.SQL("{0}::{1} AS {0}")
-        casts = [cast.format(sql.Identifier(c), sql.SQL(kind)) for c, kind in types.items()]
-        needs = self._outbox.needs if self._outbox else ()
-        return sql.SQL(
-            "WITH picked AS (SELECT DISTINCT ON ({key}) {casts}"
-            " FROM {staging} WHERE attempt = %s AND n BETWEEN %s AND %s"
-            " ORDER BY {key}, row_version::bigint DESC),"
-            " done AS (INSERT INTO {table} AS kept ({columns}) SELECT {columns} FROM picked"
-            " ON CONFLICT ({key}) DO UPDATE SET {changes} WHERE excluded.row_version > kept.row_version"
-            " RETURNING xmax = 0 AS fresh, {returned}){announced}"
-            " SELECT count(*) FILTER (WHERE fresh), count(*) FILTER (WHERE NOT fresh) FROM done"
-        ).format(
-            key=_names(self._key),
-            casts=sql.SQL(", ").join(casts),
-            staging=self._staging,
-            table=self._table,
-            columns=_names(self._columns),
-            changes=sql.SQL(", ").join(changes),
-            returned=_names(tuple(dict.fromkeys((*self._key, *needs)))),
-            announced=self._announced,
+        return upsert_statement(
+            self._staging, self._table, self._key, self._columns, self._types, self._outbox
         )
-
-    @property
-    def _announced(self) -> sql.Composable:
-        if self._outbox is None:
-            return sql.SQL("")
-        return sql.SQL(", announced AS ({})").format(self._outbox.insertion(self._key))
 
     # The server
 
@@ -290,7 +259,3 @@ class PostgresSink:
 def _rejected(row: tuple[Any, ...], code: str, rule: str | None) -> Rejected:
     topic, partition, offset, tenant = row
     return Rejected(topic, int(partition), int(offset), tenant, code=code, rule=rule)
-
-
-def _names(columns: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, columns))

@@ -1,25 +1,59 @@
-"""Rows of a batch → staging.<table>, by COPY from the executors (postgres_lines.py).
+"""Rows of a batch → staging.<table>, by COPY from the executors.
 
-Every row carries its batch's attempt: rows of a retried, speculative or orphaned task have another attempt or
-are doubles, and both are ignored later.
+Spark hands the columns over as Arrow batches, and Arrow's CSV writer makes COPY's lines of them by column: no
+row is touched by Spark's expressions or by Python. Every row carries its batch's attempt: rows of a retried,
+speculative or orphaned task have another attempt or are doubles, and both are ignored later.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain
 from uuid import UUID
 
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.csv import WriteOptions, write_csv
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    BooleanType,
+    DataType,
+    IntegralType,
+    StringType,
+    TimestampNTZType,
+    TimestampType,
+)
 
-from sinks.postgres_lines import CopyTarget, copied_columns, send
+from headwater.errors import SetupError
+from headwater.postgres import sqlstate_of
+from headwater.worker import forget_archives
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COLUMNS = 1_024
+_WITHOUT_TEXT = (BooleanType, IntegralType, TimestampType)
+# What Arrow's writer says as the server reads it; of all else Spark makes texts.
+_SAID_BY_ARROW = (StringType, *_WITHOUT_TEXT)
+_MICROS = "_event_micros"
+_PLAIN = WriteOptions(include_header=False, batch_size=5_000)
+BAD_TEXT = "22021"  # character_not_in_repertoire: a NUL, or bytes that are not UTF-8
+_Task = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 _RESULT = pa.schema(
     [("rows", pa.int64()), ("earliest", pa.int64()), ("latest", pa.int64()), ("sqlstate", pa.string())]
 )
+
+
+@dataclass(frozen=True)
+class CopyTarget:
+    """Where a task sends its lines: a connection string (with the password, never shown) and the COPY."""
+
+    conninfo: str
+    statement: bytes
+
+    def __repr__(self) -> str:
+        return "CopyTarget(…)"
 
 
 @dataclass(frozen=True)
@@ -36,51 +70,89 @@ def stage(
     batch: DataFrame, target: CopyTarget, attempt: UUID, columns: Sequence[str], partitions: int
 ) -> Staged:
     """COPY the batch by at most `partitions` tasks, each one transaction. Server faults come back as data."""
-    lines = batch.select(
-        copy_line(batch, attempt, columns).alias("line"), F.unix_micros("event_time").alias("micros")
-    )
+    rows = batch.select(*_copied_columns(batch, columns), F.unix_micros("event_time").alias(_MICROS))
     results = (
-        lines.coalesce(partitions)
-        .mapInArrow(_task(target), "rows BIGINT, earliest BIGINT, latest BIGINT, sqlstate STRING")
+        rows.coalesce(partitions)
+        .mapInArrow(_task(target, attempt), "rows BIGINT, earliest BIGINT, latest BIGINT, sqlstate STRING")
         .collect()
     )
     return _summed(results)
 
 
-def copy_line(batch: DataFrame, attempt: UUID, columns: Sequence[str]) -> Column:
-    """One line of COPY's text format, newline included: the attempt, then the columns."""
-    return F.concat(F.lit(f"{attempt}\t"), copied_columns(batch.schema, columns), F.lit("\n"))
-
-
-def not_copyable(batch: DataFrame, attempt: UUID, columns: Sequence[str]) -> Column:
+def not_copyable(batch: DataFrame, columns: Sequence[str]) -> Column:
     """Whether the row holds a NUL or invalid UTF-8: one such row makes the server refuse a whole COPY."""
-    line = copy_line(batch, attempt, columns)
-    return line.contains("\0") | ~F.is_valid_utf8(line)
+    kinds = {field.name: field.dataType for field in batch.schema}
+    texts = [F.col(name).cast("string") for name in columns if not isinstance(kinds[name], _WITHOUT_TEXT)]
+    row = F.concat_ws("\t", *texts)
+    return row.contains("\0") | ~F.is_valid_utf8(row)
 
 
-def _task(target: CopyTarget) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
+def _copied_columns(batch: DataFrame, columns: Sequence[str]) -> list[Column]:
+    kinds = {field.name: field.dataType for field in batch.schema}
+    return [_copied_column(name, kinds[name]) for name in columns]
+
+
+@lru_cache(maxsize=_COLUMNS)
+def _copied_column(name: str, kind: DataType) -> Column:
+    """Made once: calls into the JVM, which every small batch would feel."""
+    if isinstance(kind, TimestampNTZType):
+        raise SetupError("a TIMESTAMP_NTZ cannot be copied: which zone would it be in?")
+    column = F.col(name)
+    return column if isinstance(kind, _SAID_BY_ARROW) else column.cast("string").alias(name)
+
+
+def csv_lines(rows: pa.RecordBatch, attempt: UUID) -> memoryview:
+    """The rows as COPY reads CSV, each behind its attempt. Times carry their offset.
+
+    A text is in quotes, so an empty one differs from null, of which nothing is written.
+    """
+    told = [_instants(column) if pa.types.is_timestamp(column.type) else column for column in rows.columns]
+    marks = pa.repeat(str(attempt), rows.num_rows)
+    lines = pa.BufferOutputStream()
+    write_csv(
+        pa.RecordBatch.from_arrays([marks, *told], names=["attempt", *rows.schema.names]), lines, _PLAIN
+    )
+    return memoryview(lines.getvalue())
+
+
+def _instants(times: pa.Array) -> pa.Array:
+    """In UTC, with microseconds. The zone is not looked up: a machine may have no list of zones."""
+    plain = times.cast(pa.timestamp("us")).cast(pa.string())
+    return pc.binary_join_element_wise(plain, "Z", "")
+
+
+def _task(target: CopyTarget, attempt: UUID) -> _Task:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from _copied(target, batches)
+        forget_archives()
+        yield from _copied(target, attempt, batches)
 
     return run
 
 
-def _copied(target: CopyTarget, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What a task did, in one row; none of an empty partition."""
-    times: list[dict[str, int | None]] = []
+def _copied(target: CopyTarget, attempt: UUID, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Runs in a Python worker. A fault is returned, not raised: Spark would log its text, which quotes rows.
 
-    def lines() -> Iterator[pa.Array]:
-        for batch in batches:
-            times.append(pc.min_max(batch.column(1)).as_py())
-            yield batch.column(0)
-
-    sent = send(target, lines())
-    if sent is None:
+    An empty partition does not connect.
+    """
+    filled = (batch for batch in batches if batch.num_rows)
+    first = next(filled, None)
+    if first is None:
         return
+    rows, times, state = 0, [], None
+    try:
+        with psycopg.connect(target.conninfo) as connection, connection.cursor() as cursor:
+            with cursor.copy(target.statement) as copy:
+                for batch in chain((first,), filled):
+                    copy.write(csv_lines(batch.drop_columns(_MICROS), attempt))
+                    rows += batch.num_rows
+                    times.append(pc.min_max(batch.column(_MICROS)).as_py())
+    except psycopg.Error as fault:
+        rows, state = 0, sqlstate_of(fault)
     earliest = min((t["min"] for t in times if t["min"] is not None), default=None)
     latest = max((t["max"] for t in times if t["max"] is not None), default=None)
-    found = {"rows": [sent.rows], "earliest": [earliest], "latest": [latest], "sqlstate": [sent.sqlstate]}
-    yield pa.RecordBatch.from_pydict(found, schema=_RESULT)
+    yield pa.RecordBatch.from_pydict(
+        {"rows": [rows], "earliest": [earliest], "latest": [latest], "sqlstate": [state]}, schema=_RESULT
+    )
 
 
 def _summed(results: list[Row]) -> Staged:

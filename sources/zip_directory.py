@@ -17,7 +17,7 @@ _ENTRY_BYTES = 46  # of an entry without its name
 _EXTRA_BYTES = 1024  # of its times, owners and comment, at most
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
-_MESSAGES = {
+ARCHIVE_CODES = {
     "damaged": "is damaged or cut off",
     "empty": "holds nothing to read",
     "member_name": "holds a name that is absolute, climbs, is too long or is there twice",
@@ -39,7 +39,7 @@ class UnpackError(Exception):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
-        self.message = _MESSAGES[code]
+        self.message = ARCHIVE_CODES[code]
 
 
 def directory(stream: BinaryIO, max_members: int, max_name_length: int) -> list[zipfile.ZipInfo]:

@@ -45,7 +45,7 @@ async def _take(room: Services, caller: Principal, request: Request, raw: bytes)
     if isinstance(verdict, Refused):
         _note_refused(room, caller, raw, verdict)
         raise Problem(verdict.status, verdict.code, verdict.faults)
-    request.state.event_id = verdict.event_id
+    request.scope["state"]["event_id"] = verdict.event_id
     answer = {
         "status": "accepted",
         "event_id": verdict.event_id,
@@ -102,7 +102,7 @@ async def _publish(room: Services, events: list[Accepted]) -> None:
         UNAVAILABLE.inc()
         raise unavailable("kafka_unavailable", RETRY_AFTER_S) from None
     for event in events:
-        EVENTS.labels(room.sources.label(event.source, accepted=True), "valid").inc()
+        room.sources.count_accepted(event.source)
 
 
 def _judge_line(line: bytes, tenant_id: str, limit: int) -> Verdict:
@@ -147,4 +147,12 @@ def _header_key(request: Request) -> str | None:
 
 
 def _accepted(answer: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(answer), status_code=202, media_type=JSON)
+    return _Accepted(orjson.dumps(answer))
+
+
+class _Accepted(Response):
+    """202 with that JSON, its head made without looking for what others may need."""
+
+    def __init__(self, body: bytes) -> None:
+        self.status_code, self.body, self.background = 202, body, None
+        self.raw_headers = [(b"content-length", b"%d" % len(body)), (b"content-type", JSON.encode())]

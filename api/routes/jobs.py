@@ -1,16 +1,14 @@
 """Jobs of uploaded files: one, all, refused rows, progress as it happens, an end by request."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api import errors_csv, progress
-from api.jobs import Jobs, shown
+from api.jobs import place_of, shown
 from api.models import JobModel, JobsModel, RowErrorsModel
 from api.openapi_uploads import CANCEL_REFUSALS, CSV, ERRORS, EVENTS, JOB, JOB_REFUSALS, JOBS, LIST_REFUSALS
 from api.query import (
@@ -19,18 +17,15 @@ from api.query import (
     DEFAULT_LIMIT,
     FORMAT,
     LIMIT,
-    MAX_LIMIT,
     STATUS,
     asked,
     job_id,
-    place,
 )
 from api.security import JOBS_READ, UPLOAD_WRITE
 from api.services import services
 from sources.import_jobs import CANCELLED, Job
 
 JSON = "application/json"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIST = {"status": STATUS, "cursor": CURSOR_OF_JOBS, "limit": LIMIT}
 _ERRORS = {"cursor": CURSOR_OF_ROWS, "limit": LIMIT, "format": FORMAT}
 router = APIRouter(tags=["jobs"])
@@ -45,7 +40,7 @@ async def newest(request: Request) -> Response:
     limit = wanted.get("limit", DEFAULT_LIMIT)
     found = await room.jobs.newest(caller.tenant_id, wanted.get("status"), wanted.get("cursor"), limit + 1)
     jobs, more = found[:limit], len(found) > limit
-    cursor = _place_of(jobs[-1]) if more else None
+    cursor = place_of(jobs[-1]) if more else None
     return _json({"jobs": [shown(job) for job in jobs], "next_cursor": cursor})
 
 
@@ -70,9 +65,7 @@ async def errors(request: Request) -> Response:
     wanted = asked(request, _ERRORS)
     after = wanted.get("cursor", 0)
     if _wants_csv(request, wanted):
-        pages = _pages(jobs, job, after, wanted.get("limit"))
-        await jobs.check()  # once the answer has begun, nothing can be refused any more
-        return StreamingResponse(pages, media_type=errors_csv.MEDIA_TYPE, headers=_attached(job))
+        return await errors_csv.download(jobs, job, after, wanted.get("limit"))
     limit = wanted.get("limit", DEFAULT_LIMIT)
     found = await jobs.errors(job, after, limit + 1)
     page, more = found[:limit], len(found) > limit
@@ -87,15 +80,7 @@ async def events(request: Request) -> Response:
     caller = await room.admit(request, JOBS_READ)
     asked(request, {})
     job = await room.jobs.find(caller.tenant_id, job_id(request))
-
-    async def watched() -> AsyncIterator[bytes]:
-        with room.watching.taken(caller.credential, 1):
-            async for event in progress.events(request, room.jobs, job):
-                yield event
-
-    stream = watched()
-    first = await anext(stream)  # takes the room, or is refused as any request is
-    return StreamingResponse(_with(first, stream), media_type=progress.MEDIA_TYPE)
+    return await progress.follow(request, room.jobs, job, room.watching, caller.credential)
 
 
 @router.post("/jobs/{job_id}/cancel", response_model=JobModel, responses=CANCEL_REFUSALS, openapi_extra=JOB)
@@ -114,33 +99,9 @@ async def _found(request: Request) -> Job:
     return await room.jobs.find(caller.tenant_id, job_id(request))
 
 
-async def _pages(jobs: Jobs, job: Job, after: int, limit: int | None) -> AsyncIterator[bytes]:
-    """CSV of the rows behind `after`: `limit` of them, or all, never more than a page in memory."""
-    yield errors_csv.heading()
-    while page := await jobs.errors(job, after, limit or MAX_LIMIT):
-        yield errors_csv.lines(page)
-        after = page[-1]["id"]
-        if limit:
-            return
-
-
-async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for more in rest:
-        yield more
-
-
 def _wants_csv(request: Request, wanted: dict[str, Any]) -> bool:
     accepted = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower()
     return bool(wanted.get("format", "csv" if accepted == "text/csv" else "json") == "csv")
-
-
-def _attached(job: Job) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="errors-{job.id}.csv"', "Vary": "Accept"}
-
-
-def _place_of(job: Job) -> str:
-    return place((job.created_at - _EPOCH) // timedelta(microseconds=1), job.id)
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:

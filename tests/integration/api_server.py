@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ISSUER = "https://issuer.headwater.invalid/"
 ALGORITHMS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 WRITER_SCOPES = ("ingest:write", "upload:write", "jobs:read")
-START_S = 30.0
+START_S = 90.0  # of a machine with other work
 WAIT_S = 20.0
 STOP_S = 20.0
 SigningKey = RSAKey | ECKey | OKPKey
@@ -109,6 +109,8 @@ class ApiServer:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
+        if self.process:
+            self.process.kill()
         raise AssertionError(f"the API did not start:\n{self.log.read_text()[-2000:]}")
 
     def stop(self) -> int:
@@ -120,6 +122,14 @@ class ApiServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+    def logged(self, answer: httpx.Response) -> str:
+        """The log, once it has the line of that answer: lines are written many at a time."""
+        end = time.monotonic() + WAIT_S
+        while answer.headers["X-Request-Id"] not in (text := self.log.read_text()):
+            assert time.monotonic() < end, "the request has no line in the log"
+            time.sleep(0.01)
+        return text
 
     def client(self, **headers: str) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers={"X-API-Key": self.key} | headers, timeout=30)

@@ -46,7 +46,7 @@ def twin(broker: Broker, tmp_path: Path) -> Iterator[World]:
         made.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prove(spark: SparkSession) -> Callable[[World], dict[str, int]]:
     """`jobs audit` on a world, in this process's Spark; its counts."""
 

@@ -13,6 +13,7 @@ from headwater.errors import SetupError, TransientError
 from headwater.identity import document_key, event_id
 from headwater.settings import Settings, load_settings
 from schemas.tables import LEADS
+from sinks.base import Written
 from sinks.elasticsearch import ElasticsearchSink
 from tests.integration.elasticsearch_proxy import Proxy, listening
 
@@ -33,9 +34,15 @@ def alias() -> Iterator[str]:
     server().indices.delete(index=f"{name}-v1", ignore_unavailable=True)
 
 
+@pytest.fixture(params=["bulk", "connector"])
+def writer(request: pytest.FixtureRequest) -> str:
+    """Both ways in turn."""
+    return str(request.param)
+
+
 @pytest.fixture
-def sink(alias: str) -> ElasticsearchSink:
-    made = ElasticsearchSink(load_settings("local"), alias=alias)
+def sink(alias: str, writer: str) -> ElasticsearchSink:
+    made = ElasticsearchSink(settings_with(writer=writer), alias=alias)
     made.setup()
     return made
 
@@ -44,14 +51,15 @@ def server() -> Elasticsearch:
     return Elasticsearch(load_settings("local").elasticsearch.url)
 
 
-def settings_at(url: str) -> Settings:
+def settings_with(**changes: str) -> Settings:
+    """Local settings with these of the section elasticsearch."""
     base = load_settings("local")
-    return base.model_copy(update={"elasticsearch": base.elasticsearch.model_copy(update={"url": url})})
+    return base.model_copy(update={"elasticsearch": base.elasticsearch.model_copy(update=changes)})
 
 
-def behind(proxy: Proxy, alias: str, patience_s: float = 20) -> ElasticsearchSink:
+def behind(proxy: Proxy, alias: str, writer: str, patience_s: float = 20) -> ElasticsearchSink:
     proxy.fault = None
-    settings = settings_at(proxy.url)
+    settings = settings_with(url=proxy.url, writer=writer)
     made = ElasticsearchSink(settings, alias=alias, patience_s=patience_s)
     made.setup()
     return made
@@ -122,6 +130,13 @@ def test_an_older_document_counts_as_unchanged(
     assert (written.unchanged, written.rows) == (1, 2)
 
 
+def test_new_and_replaced_documents_are_counted_apart(alias: str, spark: SparkSession) -> None:
+    sink = ElasticsearchSink(settings_with(writer="bulk"), alias=alias)
+    sink.setup()
+    sink.write(frame(spark, lead("a", 1), lead("b", 5)))
+    assert sink.write(frame(spark, lead("a", 2), lead("b", 4), lead("c", 1))) == Written(1, 1, 1)
+
+
 def test_of_doubles_in_a_batch_the_newest_stays(
     sink: ElasticsearchSink, alias: str, spark: SparkSession
 ) -> None:
@@ -144,8 +159,10 @@ def test_a_document_that_the_mapping_refuses_is_rejected_alone(
     assert "canary" not in seen.out + seen.err
 
 
-def test_busy_items_are_sent_again_until_they_land(proxy: Proxy, alias: str, spark: SparkSession) -> None:
-    sink = behind(proxy, alias)
+def test_busy_items_are_sent_again_until_they_land(
+    proxy: Proxy, alias: str, writer: str, spark: SparkSession
+) -> None:
+    sink = behind(proxy, alias, writer)
     proxy.fail("items", 429, times=6)
     assert sink.write(frame(spark, *(lead(f"k{i}") for i in range(10)))).rows == 10
     assert len(stored(alias)) == 10
@@ -153,9 +170,9 @@ def test_busy_items_are_sent_again_until_they_land(proxy: Proxy, alias: str, spa
 
 @pytest.mark.parametrize(("what", "status"), [("items", 429), ("items", 503), ("request", 503)])
 def test_a_server_that_stays_busy_is_an_outage(
-    proxy: Proxy, alias: str, spark: SparkSession, what: str, status: int
+    proxy: Proxy, alias: str, writer: str, spark: SparkSession, what: str, status: int
 ) -> None:
-    sink = behind(proxy, alias, patience_s=1)
+    sink = behind(proxy, alias, writer, patience_s=1)
     proxy.fail(what, status)
     with pytest.raises(TransientError):
         sink.write(frame(spark, lead("k")))
@@ -165,9 +182,9 @@ def test_a_server_that_stays_busy_is_an_outage(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_a_refused_request_is_a_setup_fault_and_no_log_quotes_a_document(
-    proxy: Proxy, alias: str, spark: SparkSession, status: int, capfd: pytest.CaptureFixture[str]
+    proxy: Proxy, alias: str, writer: str, spark: SparkSession, status: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    sink = behind(proxy, alias)
+    sink = behind(proxy, alias, writer)
     proxy.fail("request", status)
     with pytest.raises(SetupError, match=f"refuses bulk with {status}"):
         sink.write(frame(spark, lead("k", email="canary@example.com")))
@@ -175,8 +192,9 @@ def test_a_refused_request_is_a_setup_fault_and_no_log_quotes_a_document(
     assert "canary" not in seen.out + seen.err
 
 
-def test_a_refused_connection_is_an_outage(alias: str, spark: SparkSession) -> None:
-    sink = ElasticsearchSink(settings_at("http://127.0.0.1:9"), alias=alias)
+def test_a_refused_connection_is_an_outage(alias: str, writer: str, spark: SparkSession) -> None:
+    away = settings_with(url="http://127.0.0.1:9", writer=writer)
+    sink = ElasticsearchSink(away, alias=alias, patience_s=1)
     with pytest.raises(TransientError):
         sink.setup()
     with pytest.raises(TransientError):

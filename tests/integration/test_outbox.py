@@ -6,6 +6,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +22,9 @@ from jobs import captured as module
 from jobs.captured import Captured
 from local.postgres import dsn
 from schemas.topics import MAX_MESSAGE_BYTES
+from sinks.base import Rejected
 from sinks.outbox_reader import OutboxReader
+from tests.integration.broker import eventually
 from tests.integration.outbox_harness import Leads, context, lead, migrated_database, settings_of
 
 NAME = "deliver.leads.captured"
@@ -118,6 +121,14 @@ def test_a_repeated_or_an_older_row_is_not_announced(leads: Leads) -> None:
     assert leads.ask("SELECT row_version FROM lead_outbox") == [(2,)]
 
 
+def test_keys_that_only_look_alike_are_leads_of_their_own(leads: Leads) -> None:
+    keys = ["\u00e9", "e\u0301", "E", "e", "\u00df", "ss"]
+    assert leads.write(*(lead(key) for key in keys), lead("\u00e9", 2), lead("e", 3)) == (6, 0)
+    found = leads.ask("SELECT idempotency_key, row_version FROM leads")
+    assert dict(found) == dict.fromkeys(keys, 1) | {"\u00e9": 2, "e": 3}
+    assert sorted(leads.ask("SELECT row_version FROM lead_outbox")) == [(1,)] * 4 + [(2,), (3,)]
+
+
 def test_a_rebuild_announces_nothing_again_also_when_it_meets_older_versions_first(leads: Leads) -> None:
     leads.write(lead("a", 5), lead("b", 1))
     leads.sink.reset()
@@ -164,6 +175,24 @@ def test_two_writers_at_once_get_their_numbers_in_the_order_of_commits(
     thread.join(10)
     other.close()
     assert seen == [1]
+
+
+def test_an_entry_out_of_turn_is_an_outage_that_rejects_no_row(leads: Leads, settings: Settings) -> None:
+    entry = "INSERT INTO lead_outbox (tenant_id, lead_id, event_id, row_version) VALUES ('acme', %s, %s, 1)"
+    asleep = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    name, rows, watch = event_id("acme", "a"), leads.stage(lead("a"), lead("b")), Leads(settings)
+    sink, refused = leads.connection.info.backend_pid, list[Rejected]()
+    with Leads(settings).connection as other, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN")
+        other.execute(entry, (name, name))
+        writing = pool.submit(leads.enter, rows, refused)
+        eventually(lambda: watch.ask(asleep, sink), "the sink waits for the entry")
+        other.execute("COMMIT")
+        with pytest.raises(TransientError, match="out of turn"):
+            writing.result(30)
+    watch.close()
+    assert (refused, leads.write(lead("a"), lead("b"))) == ([], (2, 0))
+    assert leads.ask("SELECT count(*) FROM lead_outbox") == [(2,)]
 
 
 @pytest.mark.parametrize(

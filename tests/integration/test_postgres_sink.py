@@ -20,8 +20,7 @@ from schemas import migrate
 from schemas.tables import LEADS
 from sinks import postgres as sink_module
 from sinks.postgres import LEAD_COLUMNS, PostgresSink
-from sinks.postgres_copy import stage
-from sinks.postgres_lines import CopyTarget
+from sinks.postgres_copy import CopyTarget, stage
 from tests.integration.broker import eventually
 from tests.integration.outbox_harness import new_database, settings_of
 
@@ -237,7 +236,7 @@ def test_rows_of_another_attempt_are_ignored_and_swept(
     columns = ", ".join(LEAD_COLUMNS)
     target = CopyTarget(
         dsn("headwater_writer", "postgres-writer", database),
-        f"COPY staging.leads (attempt, {columns}) FROM STDIN".encode(),
+        f"COPY staging.leads (attempt, {columns}) FROM STDIN (FORMAT csv)".encode(),
     )
     orphans = stage(frame(spark, lead("orphan")), target, uuid.uuid4(), LEAD_COLUMNS, 1)
     sink.write(frame(spark, lead("k")))
@@ -270,7 +269,7 @@ def test_a_refused_connection_is_an_outage_on_the_driver_and_in_a_task(spark: Sp
     nowhere = settings_for("headwater", dsn="postgresql://headwater_writer@127.0.0.1:9/headwater")
     with pytest.raises(TransientError):
         PostgresSink(nowhere).setup()
-    target = CopyTarget(nowhere.postgres.dsn, b"COPY staging.leads FROM STDIN")
+    target = CopyTarget(nowhere.postgres.dsn, b"COPY staging.leads FROM STDIN (FORMAT csv)")
     assert stage(frame(spark, lead("k")), target, uuid.uuid4(), ["id"], 1).sqlstate == "08006"
 
 

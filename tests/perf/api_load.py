@@ -15,10 +15,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,34 +27,15 @@ from headwater.settings import load_settings
 from schemas.topics import create_topics
 from tests.integration.api_server import ApiServer, running_api
 from tests.integration.broker import Broker
+from tests.perf.sender import Answers, Request, new_runner, post, quantiles, send
 
 WARM_UP = 0.2  # share of the time whose memory does not count
 MAX_SLOPE_MIB_PER_MIN = 0.5  # what the regression of a noisy machine may show
 SAMPLE_S = 1.0
-CONNECTIONS = 64
 FREELY = {"HEADWATER_API__RATE_PER_SECOND": "100000", "HEADWATER_API__RATE_BURST": "200000"}
 _MIB = 1 << 20
 _NDJSON = "application/x-ndjson"
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request, the answer that it must get, and what it is called in the report."""
-
-    kind: str
-    status: int
-    path: str
-    body: bytes
-    headers: dict[str, str]
-
-
-@dataclass
-class Measured:
-    """What the senders and the sampler found."""
-
-    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    answers: Counter[str] = field(default_factory=Counter)
-    memory: list[tuple[float, float]] = field(default_factory=list)  # seconds since the start, MiB
+Memory = tuple[float, float]  # seconds since the start, MiB
 
 
 def event(number: int, size: int = 300) -> dict[str, Any]:
@@ -112,91 +91,40 @@ def requests(key: str, seed: int) -> Iterator[Request]:
         number += 1
         kind = rng.choices(list(MIX), shares)[0]
         _, status, path, body, headers = MIX[kind]
-        yield Request(kind, status, path, body(number), common | headers)
+        yield post(kind, status, path, body(number), common | headers)
 
 
-async def load(server: ApiServer, seconds: float, rate: float, seed: int) -> Measured:
+async def load(server: ApiServer, seconds: float, rate: float, seed: int) -> tuple[Answers, list[Memory]]:
     """Send for that long, and wait for the last answers."""
-    measured = Measured()
-    sampler = asyncio.create_task(sample(server, measured))
+    memory: list[Memory] = []
+    sampler = asyncio.create_task(sample(server, memory))
     source = islice(requests(server.key, seed), round(seconds * rate))
-    await send(server.port, source, rate, measured)
+    answers = await send(server.port, source, rate)
     sampler.cancel()
-    return measured
+    return answers, memory
 
 
-async def send(port: int, source: Iterable[Request], rate: float, measured: Measured) -> None:
-    """Each request when it is due, so many a second; back when all are answered."""
-    waiting: asyncio.Queue[tuple[float, Request] | None] = asyncio.Queue()
-    async with asyncio.TaskGroup() as lines_out:
-        for _ in range(CONNECTIONS):
-            lines_out.create_task(send_all(port, waiting, measured))
-        began = time.perf_counter()
-        for number, request in enumerate(source):
-            due = began + number / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            waiting.put_nowait((due, request))
-        for _ in range(CONNECTIONS):
-            waiting.put_nowait(None)
-
-
-async def send_all(
-    port: int, waiting: asyncio.Queue[tuple[float, Request] | None], measured: Measured
-) -> None:
-    """One connection, made again when the API closes it: the next request that waits, its answer, and on."""
-    line = None
-    while (next_one := await waiting.get()) is not None:
-        due, request = next_one
-        found, keeps = "", False
-        while not found:
-            reused = line is not None
-            line = line or await asyncio.open_connection("127.0.0.1", port)
-            try:
-                found, keeps = await exchange(*line, request)
-            except (OSError, asyncio.IncompleteReadError) as fault:
-                found = "" if reused else type(fault).__name__  # closed while idle: once more, on a new one
-                keeps = False
-            if not keeps:
-                line[1].close()
-                line = None
-        measured.latencies_ms[request.kind].append((time.perf_counter() - due) * 1000)
-        measured.answers[f"{request.kind} {'as due' if found == str(request.status) else found}"] += 1
-
-
-async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request
-) -> tuple[str, bool]:
-    """The answer's status, and whether the connection stays."""
-    fields = {"Host": "load", "Content-Length": str(len(request.body))} | request.headers
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    writer.write(f"POST {request.path} HTTP/1.1\r\n{head}\r\n".encode() + request.body)
-    answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    await reader.readexactly(int(answer.partition("\r\ncontent-length: ")[2].partition("\r\n")[0]))
-    return answer.split()[1], "connection: close" not in answer
-
-
-async def sample(server: ApiServer, measured: Measured) -> None:
+async def sample(server: ApiServer, memory: list[Memory]) -> None:
     """The API's resident memory, every second."""
     assert server.process is not None
     process, began = psutil.Process(server.process.pid), time.monotonic()
     while True:
-        measured.memory.append((time.monotonic() - began, process.memory_info().rss / _MIB))
+        memory.append((time.monotonic() - began, process.memory_info().rss / _MIB))
         await asyncio.sleep(SAMPLE_S)
 
 
-def report(measured: Measured, rate: float) -> dict[str, Any]:
+def report(answers: Answers, memory: list[Memory], rate: float) -> dict[str, Any]:
     """The figures, and whether they are good."""
-    memory = measured.memory
     warm = [(at, mib) for at, mib in memory if at >= memory[-1][0] * WARM_UP]
     slope = statistics.linear_regression(*zip(*warm, strict=True)).slope * 60
-    wrong = {kind: count for kind, count in measured.answers.items() if not kind.endswith("as due")}
-    every = [ms for found in measured.latencies_ms.values() for ms in found]
+    wrong = {kind: count for kind, count in answers.counts.items() if not kind.endswith("as due")}
+    every = [ms for found in answers.latencies_ms.values() for ms in found]
     return {
         "rate_per_s": rate,
         "requests": len(every),
         "unexpected": wrong,
         "latency_ms": {"all": quantiles(every)}
-        | {kind: quantiles(found) for kind, found in sorted(measured.latencies_ms.items())},
+        | {kind: quantiles(found) for kind, found in sorted(answers.latencies_ms.items())},
         "memory_mib": {
             "start": round(memory[0][1], 1),
             "warm": round(warm[0][1], 1),
@@ -205,16 +133,6 @@ def report(measured: Measured, rate: float) -> dict[str, Any]:
             "slope_per_min": round(slope, 3),
         },
         "verdict": "flat" if slope <= MAX_SLOPE_MIB_PER_MIN and not wrong else "not good",
-    }
-
-
-def quantiles(found: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(found, n=100) if len(found) > 1 else [*found] * 99
-    return {
-        "p50": round(cuts[49], 1),
-        "p95": round(cuts[94], 1),
-        "p99": round(cuts[98], 1),
-        "max": round(max(found), 1),
     }
 
 
@@ -246,8 +164,9 @@ def main() -> int:
             kafka(folder) as bootstrap,
             running_api(folder, HEADWATER_KAFKA__BOOTSTRAP=bootstrap, **FREELY) as server,
         ):
-            measured = asyncio.run(load(server, asked.minutes * 60, asked.rate, asked.seed))
-    found = report(measured, asked.rate)
+            with new_runner() as runner:
+                answers, memory = runner.run(load(server, asked.minutes * 60, asked.rate, asked.seed))
+    found = report(answers, memory, asked.rate)
     print(json.dumps(found, indent=2))
     return 0 if found["verdict"] == "flat" else 1
 

@@ -21,7 +21,8 @@ from pyspark.sql import DataFrame
 
 from headwater.identity import document_key
 from headwater.settings import Settings, load_settings
-from sinks.elasticsearch import DOC_KEY, REQUEST_TIMEOUT_S, ElasticsearchSink
+from sinks.elasticsearch import DOC_KEY, ElasticsearchSink
+from sinks.elasticsearch_bulk import REQUEST_TIMEOUT_S
 from tests.perf.figures import OURS, Figure, interleaved, proven, rate
 from tests.perf.peer_leads import cached_leads, plain
 

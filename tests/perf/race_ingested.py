@@ -2,7 +2,7 @@
 them by psql's \\copy.
 
 Both write the same table with the same indexes, as the same role, in a database of the race's own. Ours
-copies with two threads, whose lines pyarrow makes instead of Spark, and knows at its end which rows are new;
+copies with two threads in the place of Spark's tasks, and knows at its end which rows are new;
 \\copy would fail at the first row that is there already. In the second race as many other rows of the
 dataset are there. The CPU is that of PostgreSQL's backends and of the client together.
 """
@@ -26,7 +26,8 @@ from headwater.settings import Settings
 from jobs.file_rows import chunk_rows, file_chunks
 from local.postgres import dsn
 from sinks.ingested_data import PARTITIONS, SESSION, stage, upsert
-from sinks.postgres_lines import CopyTarget, Sent, send
+from sinks.postgres_copy import CopyTarget
+from sinks.postgres_lines import Sent, row_lines, send
 from sources.import_jobs import ENTER
 from tests.integration.outbox_harness import migrated_database, settings_of
 from tests.integration.uploads.harness import new_job
@@ -125,18 +126,7 @@ def _lines(made: Path, part: int) -> Iterator[pa.Array]:
     """Every so manyth row group, as lines of COPY."""
     with parquet.ParquetFile(made) as file:
         for number in range(part, file.num_row_groups, PARTITIONS):
-            for batch in file.iter_batches(10_000, row_groups=[number]):
-                data = pc.replace_substring(batch["data"], "\\", "\\\\")
-                parts = (
-                    "\\\\x",
-                    batch["content_hash"],
-                    "\t",
-                    data,
-                    "\t",
-                    batch["line"].cast(pa.string()),
-                    "\n",
-                )
-                yield pc.binary_join_element_wise(*parts, "")
+            yield from row_lines(file.iter_batches(10_000, row_groups=[number]))
 
 
 def _made_rows(folder: Path, rows: int) -> Path:

@@ -2,13 +2,14 @@
 
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 from elasticsearch import Elasticsearch
-from pyspark.sql import Row
 
 from headwater.errors import SetupError, TransientError
-from sinks.base import Rejected
-from sinks.elasticsearch_judge import Bulk
+from sinks.base import Rejected, Written
+from sinks.elasticsearch_bulk import BulkTarget
+from sinks.elasticsearch_judge import LINES, Bulk
 
 CREATED = {"status": 201, "result": "created"}
 UPDATED = {"status": 200, "result": "updated"}
@@ -20,63 +21,101 @@ NO_ALIAS = {"status": 404, "error": {"type": "index_not_found_exception"}}
 
 
 class Answers:
-    """Answers each bulk request with the next list of items, and remembers the requests' sizes."""
+    """Answers each bulk request with the next list of items, then all as created."""
 
     def __init__(self, *answers: list[dict[str, Any]]) -> None:
         self._answers = list(answers)
-        self.sizes: list[int] = []
+        self.bodies: list[bytes] = []
 
-    def bulk(self, operations: list[Any], **_: object) -> dict[str, Any]:
-        self.sizes.append(len(operations) // 2)
-        return {"items": [{"index": item} for item in self._answers.pop(0)]}
+    def bulk(self, operations: bytes, **_: object) -> dict[str, Any]:
+        self.bodies.append(operations)
+        items = self._answers.pop(0) if self._answers else [CREATED] * self.sizes[-1]
+        return {"items": [{"index": item} for item in items]}
+
+    @property
+    def sizes(self) -> list[int]:
+        return [body.count(b"\n") // 2 for body in self.bodies]
 
 
-def rows(count: int, document: str = "{}") -> list[Row]:
-    return [
-        Row(
-            doc_key=f"k{i}", row_version=i, document=document,
-            source_topic="t", source_partition=0, source_offset=i, tenant_id="acme",
-        )
-        for i in range(count)
-    ]  # fmt: skip
+def rows(count: int, document: str = "{}") -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {
+            LINES: [f'{{"index":{{"_id":"k{i}"}}}}\n{document}\n' for i in range(count)],
+            "source_topic": ["t"] * count,
+            "source_partition": [0] * count,
+            "source_offset": list(range(count)),
+            "tenant_id": ["acme"] * count,
+        }
+    )
 
 
 def bulk(client: Answers, entries: int = 100, size: int = 1000, patience_s: float = 5) -> Bulk:
     return Bulk(cast(Elasticsearch, client), "leads", entries, size, patience_s)
 
 
+def written(client: Answers, *batches: pa.RecordBatch, **limits: Any) -> Written:
+    return bulk(client, **limits).write(batches).written()
+
+
 def test_created_updated_and_conflicting_documents_are_counted_apart() -> None:
-    written = bulk(Answers([CREATED, UPDATED, CONFLICT])).write(rows(3))
-    assert (written.inserted, written.updated, written.unchanged, written.rejected) == (1, 1, 1, ())
+    assert written(Answers([CREATED, UPDATED, CONFLICT]), rows(3)) == Written(1, 1, 1)
 
 
 def test_a_400_rejects_its_document_alone() -> None:
-    written = bulk(Answers([CREATED, BAD])).write(rows(2))
-    assert written.rejected == (Rejected("t", 0, 1, "acme", "400", "mapper_parsing_exception"),)
-    assert written.inserted == 1
+    refused = Rejected("t", 0, 1, "acme", "400", "mapper_parsing_exception")
+    assert written(Answers([CREATED, BAD]), rows(2)) == Written(1, 0, 0, (refused,))
 
 
 def test_only_what_was_busy_is_sent_again() -> None:
     client = Answers([CREATED, BUSY, BUSY], [CREATED, BUSY], [UPDATED])
-    written = bulk(client).write(rows(3))
+    assert written(client, rows(3)) == Written(2, 1, 0)
     assert client.sizes == [3, 2, 1]
-    assert (written.inserted, written.updated) == (2, 1)
+    assert client.bodies[2] == b'{"index":{"_id":"k2"}}\n{}\n'
+
+
+def test_what_is_rejected_after_a_wait_is_still_named_by_its_place() -> None:
+    found = written(Answers([BUSY, CREATED, BUSY], [CREATED, BAD]), rows(3))
+    assert [refused.source_offset for refused in found.rejected] == [2]
 
 
 def test_busy_for_too_long_is_an_outage() -> None:
     with pytest.raises(TransientError, match="too busy for 1 documents"):
-        bulk(Answers([BUSY]), patience_s=0).write(rows(1))
+        written(Answers([BUSY]), rows(1), patience_s=0)
 
 
 @pytest.mark.parametrize("item", [UNMAPPED, NO_ALIAS])
 def test_an_unmapped_field_or_a_missing_alias_is_a_setup_fault(item: dict[str, Any]) -> None:
     with pytest.raises(SetupError, match="check mapping and rights"):
-        bulk(Answers([item])).write(rows(1))
+        written(Answers([item]), rows(1))
 
 
-def test_requests_keep_to_entries_and_bytes() -> None:
-    by_entries = Answers([CREATED] * 2, [CREATED] * 2, [CREATED])
-    bulk(by_entries, entries=2).write(rows(5))
-    by_bytes = Answers([CREATED] * 2, [CREATED])
-    bulk(by_bytes, size=25).write(rows(3, document='{"a":"123"}'))
-    assert (by_entries.sizes, by_bytes.sizes) == ([2, 2, 1], [2, 1])
+def test_an_answer_that_is_short_of_items_is_an_outage() -> None:
+    with pytest.raises(TransientError, match="answers for 1 of 2 documents"):
+        written(Answers([CREATED]), rows(2), patience_s=0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sizes"),
+    [
+        ({}, [5]),
+        ({"entries": 2}, [1, 2, 2]),
+        ({"size": 70}, [1, 2, 2]),
+        ({"size": 1}, [1, 1, 1, 1, 1]),
+    ],
+)
+def test_requests_keep_to_entries_and_bytes(limits: dict[str, int], sizes: list[int]) -> None:
+    client = Answers()
+    assert written(client, rows(5, '{"a":"12"}'), **limits).inserted == 5
+    assert sorted(client.sizes) == sizes
+
+
+def test_every_document_of_every_batch_is_sent_once() -> None:
+    client = Answers()
+    assert written(client, rows(7), rows(7).slice(7), rows(5), entries=2).inserted == 12
+    lines = sorted(line for body in client.bodies for line in body.splitlines() if b"index" in line)
+    assert lines == sorted(b'{"index":{"_id":"k%d"}}' % n for count in (7, 5) for n in range(count))
+
+
+def test_a_target_does_not_show_its_login() -> None:
+    target = BulkTarget("http://h", ("elastic", "geheim"), "leads", 1, 1, 1.0)
+    assert "geheim" not in repr(target) and "leads" in repr(target)

@@ -1,4 +1,4 @@
-"""Clocks set back by an hour and ahead by a day: of the driver, the API, and whoever posts to connectors."""
+"""Clocks set back by an hour and ahead by a day: of the API, and of whoever posts to connectors."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import httpx
 import psycopg
 import pytest
 
-from headwater.clock import iso, utc_now
+from headwater.clock import utc_now
 from headwater.settings import load_settings
 from local.postgres import dsn
 from local.receiver import Receiver
@@ -18,13 +18,9 @@ from tests.conftest import RECEIVER_SECRET
 from tests.integration.api_server import ISSUER, ApiServer, mint, running_api
 from tests.integration.broker import Broker, eventually
 from tests.integration.clock import DAY_S, HOUR_S, Clock
-from tests.integration.jobs_harness import Sent, World, check, check_destinations, good, slice_of
-from tests.integration.lake import committed
+from tests.integration.jobs_harness import World, check_destinations, good
 
 Prove = Callable[[World], dict[str, int]]
-# How far ahead the driver's clock is, and whether it is set while a batch is under way.
-STEPS = [(-HOUR_S, False), (0, True), (DAY_S, False), (0, False), (-HOUR_S, True)]
-_ARRIVES_WITHIN_S = 180.0
 DELIVER = ("deliver", "--domain", "leads", "--to", "webhook-crm", "--once")
 DUE = "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending' AND next_attempt_at <= now()"
 ENDED = "SELECT status, attempts FROM webhook_deliveries"
@@ -33,55 +29,6 @@ ENDED = "SELECT status, attempts FROM webhook_deliveries"
 @pytest.fixture
 def clock(tmp_path: Path) -> Clock:
     return Clock(tmp_path)
-
-
-def test_a_drivers_clock_that_is_set_neither_stops_nor_loses_nor_doubles_anything(
-    world: World, clock: Clock, prove: Prove
-) -> None:
-    job = world.start("run", "--domain", "leads", **clock.env)
-    world.send(leads(0))
-    eventually(lambda: arrived(world), "the first leads arrive", _ARRIVES_WITHIN_S)
-    for number, (ahead_s, under_way) in enumerate(STEPS, start=1):
-        if under_way:
-            send_and_set(world, clock, leads(number), ahead_s)
-        else:
-            clock.set(ahead_s)
-            world.send(leads(number))
-        eventually(lambda: arrived(world), f"leads arrive with the clock at {ahead_s} s", _ARRIVES_WITHIN_S)
-    job.terminate()
-    ended = job.wait()
-    assert ended.code == 0, ended.why
-    world.done("run", "--once")
-    check(world)
-    prove(world)
-    world.done("reconcile", "--domain", "leads")
-
-
-def send_and_set(world: World, clock: Clock, records: list[Sent], ahead_s: int) -> None:
-    """Set the clock while refine is at work on these records."""
-    before = ingested(world)
-    world.send(records)
-    eventually(lambda: ingested(world) > before, "the records are in bronze", _ARRIVES_WITHIN_S)
-    clock.set(ahead_s)
-
-
-def leads(number: int) -> list[Sent]:
-    """A slice, and leads that the API has received just now by a clock that is right."""
-    now = iso(utc_now())
-    return [*slice_of(number, 50), *[good("acme", f"now{number}.{n}", received_at=now) for n in range(5)]]
-
-
-def ingested(world: World) -> int:
-    return len(world.places("bronze.leads"))
-
-
-def arrived(world: World) -> bool:
-    """Whether both destinations have every lead."""
-    wanted = sum(sent.outcome == "silver" for sent in world.sent.values())
-    with world.elasticsearch() as client:
-        there = client.indices.exists_alias(name=f"{world.prefix}leads")
-    silver = committed(world.lake / "silver/leads")
-    return bool(there) and silver and len(world.postgres()) == len(world.documents()) == wanted
 
 
 def test_leads_that_an_api_receives_by_a_wrong_clock_are_all_kept_and_the_first_of_each_key_stays(

@@ -18,6 +18,7 @@ from local.postgres import dsn
 from sources.import_jobs import NewJob
 from sources.landing.base import new_key
 from tests.integration.api_server import ApiServer, key_entry
+from tests.integration.broker import eventually
 
 ROLES = {
     "owner": "postgres-owner",
@@ -45,6 +46,42 @@ class UploadApi(ApiServer):
         (self.folder / "keys.json").write_text(json.dumps(entries))
         self.watcher_key, self.stranger_key = keys["watcher"], keys["stranger"]
         return keys["uploader"]
+
+    @contextmanager
+    def key_of(self, scopes: tuple[str, ...], name: str = "guest") -> Iterator[str]:
+        """A key with these scopes, instead of any of that name; known while the block lasts."""
+        secret = secrets.token_hex(16)
+        key = f"hw_{name}_{secret}"
+        before = self._entries()
+        entry = key_entry(name, secret, self.tenant, scopes)
+        self._keep([*(known for known in before if known["id"] != name), entry])
+        try:
+            eventually(lambda: self._knows(key), "the key to be known")
+            yield key
+        finally:
+            self._keep(before)
+
+    def grant(self, key: str, scopes: tuple[str, ...]) -> None:
+        """From now on the key has these scopes."""
+        name = key.split("_")[1]
+        entries = self._entries()
+        self._keep([e | {"scopes": list(scopes)} if e["id"] == name else e for e in entries])
+
+    def revoke(self, key: str) -> None:
+        """The key is no more."""
+        name = key.split("_")[1]
+        self._keep([entry for entry in self._entries() if entry["id"] != name])
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return list(json.loads((self.folder / "keys.json").read_text()))
+
+    def _keep(self, entries: list[dict[str, Any]]) -> None:
+        draft = self.folder / "keys.new"
+        draft.write_text(json.dumps(entries))
+        draft.replace(self.folder / "keys.json")
+
+    def _knows(self, key: str) -> bool:
+        return httpx.get(f"{self.url}/jobs", headers={"X-API-Key": key}).status_code != 401
 
     @property
     def landed(self) -> list[Path]:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from headwater.postgres import Connection
 from local.postgres import dsn
 from sinks.ingested_data import Upserted, stage, upsert
-from sinks.postgres_lines import CopyTarget, Sent, send
+from sinks.postgres_copy import CopyTarget
+from sinks.postgres_lines import Sent, send
 from sources.import_jobs import ENTER
 from tests.integration.uploads.harness import new_job
 

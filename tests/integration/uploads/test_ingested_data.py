@@ -13,7 +13,8 @@ from headwater.postgres import Connection
 from headwater.settings import Settings
 from local.postgres import dsn
 from sinks.ingested_data import Upserted, discard, discard_orphans, stage, upsert
-from sinks.postgres_lines import CopyTarget, Sent
+from sinks.postgres_copy import CopyTarget
+from sinks.postgres_lines import Sent
 from tests.integration.uploads.harness import ask
 from tests.integration.uploads.staged_rows import (
     DATASET,

@@ -1,0 +1,32 @@
+"""A line of each request to stderr, of many requests at once: the system call costs more than the line.
+
+What was gathered when the process is killed is lost, at most FLUSH_S of it; a stop writes it.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+import orjson
+
+FLUSH_S = 0.05
+_LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+
+
+class AccessLog:
+    """Lines on their way to stderr."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Write it soon. Only on the loop."""
+        if not self._lines:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+        self._lines.append(orjson.dumps(line, option=_LINE))
+
+    def flush(self) -> None:
+        """Write what is gathered now."""
+        gathered, self._lines = self._lines, []
+        sys.stderr.write(b"".join(gathered).decode())
+        sys.stderr.flush()
