@@ -1,6 +1,6 @@
 """Rows of files: the hash as 32 bytes, and staging tables of the writer's own.
 
-As 64 letters the hash made rows and their index a third larger, and comparing slower. Each import copies its
+As 64 letters the hash took twice the room in rows and index, and comparing was slower. Each import copies its
 rows to a staging table that is its own, and drops it: no import clears up behind another.
 """
 
