@@ -24,6 +24,15 @@ def delete_folder(spark: SparkSession, path: str) -> bool:
     return bool(files.delete(place, True))
 
 
+def folders(spark: SparkSession, path: str) -> dict[str, float]:
+    """The folders in a folder, by name, and when each was last changed, in seconds since 1970."""
+    files, place = _resolve(spark, path)
+    if not files.exists(place):
+        return {}
+    found = [status for status in files.listStatus(place) if status.isDirectory()]
+    return {str(one.getPath().getName()): one.getModificationTime() / 1000 for one in found}
+
+
 def plain_local_files(spark: SparkSession) -> None:
     """No `.crc` beside every local file: delta-rs replaces files without renewing them.
 

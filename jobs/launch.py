@@ -48,11 +48,15 @@ class Launch:
     trace: tuple[str, ...] = ()
     also_audit: bool = False
     prove: bool = False
+    file: str | None = None
+    dataset: str | None = None
+    tenant: str | None = None
 
     @property
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
-        return ".".join([self.job, *self.domains, *filter(None, [self.to, "prove" if self.prove else None])])
+        more = [self.to, "prove" if self.prove else None, self.tenant, self.dataset, self.file]
+        return ".".join([self.job, *self.domains, *filter(None, more)])
 
 
 def launch(order: Launch) -> NoReturn:
