@@ -1,5 +1,6 @@
 """Files of the lake, wherever it lives, by Hadoop's file systems."""
 
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -31,6 +32,13 @@ def folders(spark: SparkSession, path: str) -> dict[str, float]:
         return {}
     found = [status for status in files.listStatus(place) if status.isDirectory()]
     return {str(one.getPath().getName()): one.getModificationTime() / 1000 for one in found}
+
+
+def local_folders(path: str) -> dict[str, float]:
+    """The same of a folder of this machine, without a JVM."""
+    root = Path(path)
+    found = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    return {folder.name: folder.stat().st_mtime for folder in found}
 
 
 def plain_local_files(spark: SparkSession) -> None:

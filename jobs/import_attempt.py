@@ -13,37 +13,26 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import islice
 
-from pyspark.sql import Row
-
-from headwater.errors import HeadwaterError, LostError, TransientError
+from headwater.errors import LostError, TransientError
 from headwater.failpoints import fail_at
 from headwater.ledger import Entry, write_ledger
 from headwater.postgres import Connection, connected, writer_conninfo
 from headwater.version import CODE_VERSION
 from jobs.import_lease import Lease
 from jobs.import_outcomes import TooManyInvalidError
-from jobs.import_stage import QUERY, Staged, Stager, dataset_of, parts_of
+from jobs.import_stage import QUERY, Stager, dataset_of, parts_of
+from jobs.import_staged import Invalid, Staged
 from jobs.queries import Context
 from schemas.dataset import Dataset
-from schemas.rows import RefusedFileError
 from schemas.tables import DEAD_LETTERS, LEDGER, UPLOADED_ROWS
-from sinks.ingested_data import Upserted, discard, load, upsert
+from sinks.ingested_data import Upserted, discard, upsert
 from sources.import_errors import RowError, write_errors
 from sources.import_jobs import COMPLETED, COMPLETED_WITH_ERRORS, FAILED, Counts
 from sources.import_queue import SESSION, Claim, ImportQueue
 from sources.landing.base import Landing
 from sources.scratch import readable, scratch_folder
 from sources.unpack import Limits
-from transformations.uploads import (
-    STREAM,
-    Origin,
-    invalid,
-    loadable,
-    refusals,
-    tally,
-    to_letters,
-    to_silver,
-)
+from transformations.uploads import STREAM, Origin
 
 _NOTHING = Upserted(0, 0, 0)
 
@@ -56,14 +45,14 @@ class Attempt:
         self._settings = context.settings
         self._job = claim.job
         self.name = f"import_{self._job.id.hex}_{claim.attempt}"
-        self._stager = Stager(context.spark, context.settings, self.name)
+        self._stager = Stager(context, self.name)
         self._counts: Counts | None = None
         self.timings: dict[str, float] = {}
 
     @property
     def counts(self) -> Counts:
         """What is known by now."""
-        return self._counts or Counts(rows_read=self._stager.rows_read.value)
+        return self._counts or Counts(rows_read=self._stager.rows_read)
 
     def run(self, lease: Lease) -> None:
         """Bring the job to its end.
@@ -86,12 +75,15 @@ class Attempt:
             with ExitStack() as held:
                 with self._step("stage", lease):
                     staged = held.enter_context(self._stager.staged(parts, of, uploads.max_raw_row))
-                    self._counts = self._tallied(staged)
-                    errors = list(self._errors(staged, several=len(files) > 1))
-                counts = self._counts
+                    self._counts = counts = staged.counts()
+                    errors = self._errors(staged, several=len(files) > 1)
                 if not of.tolerates(counts.rows_read, counts.rows_invalid, uploads.max_invalid_share):
                     self._refuse(counts, errors, lease)
                 self._write(staged, counts, errors, self._origin(of), lease)
+
+    def interrupt(self) -> None:
+        """Have its work end with a fault, as soon as may be; from any thread."""
+        self._stager.interrupt()
 
     def forget(self) -> None:
         """Leave nothing of it in PostgreSQL's staging. Only while the job is ours: later it is another's."""
@@ -102,26 +94,10 @@ class Attempt:
     def _conninfo(self) -> str:
         return writer_conninfo(self._settings.postgres, QUERY, SESSION)
 
-    def _tallied(self, staged: Staged) -> Counts:
-        """What is staged: what the parsers counted. RefusedFileError for a file that proved to be broken."""
-        found = staged.rows.transform(tally).collect()[0]
-        if found.refused:
-            first = staged.rows.transform(refusals).first()
-            raise (
-                RefusedFileError(first.refused, first.line)
-                if first
-                else HeadwaterError("staging has changed")
-            )
-        if found.read != found.valid + found.invalid:
-            raise HeadwaterError(
-                f"{found.read} rows were read; {found.valid} valid, {found.invalid} invalid ones are staged"
-            )
-        return Counts(found.read, found.valid, found.invalid)
-
-    def _errors(self, staged: Staged, *, several: bool) -> Iterator[RowError]:
+    def _errors(self, staged: Staged, *, several: bool) -> list[RowError]:
         most = self._settings.uploads.max_errors
-        rows = invalid(staged.rows, most).collect()
-        return islice((error for row in rows for error in row_errors(row, several=several)), most)
+        rows = staged.invalid(most)
+        return list(islice((error for row in rows for error in row_errors(row, several=several)), most))
 
     def _refuse(self, counts: Counts, errors: Sequence[RowError], lease: Lease) -> None:
         """The job's end, with the errors that are its reason; nothing else is written."""
@@ -136,7 +112,7 @@ class Attempt:
     ) -> None:
         if counts.rows_valid:
             with self._step("load", lease):
-                load(loadable(staged.rows), self._conninfo, self._job.id)
+                staged.load(self._conninfo, self._job.id)
         fail_at(QUERY, "before_write")
         lease.check()
         with self._queue.holding(self._claim) as connection:
@@ -170,13 +146,11 @@ class Attempt:
         """Silver, dead letters and the ledger, each once for this job."""
         spark, settings, application = self._context.spark, self._settings, f"import.{self._job.id}"
         if counts.rows_valid:
-            name = UPLOADED_ROWS.full_name
-            staged.append(staged.rows.transform(to_silver(origin)), settings, name, application)
-            self._context.written.add(name)
+            staged.append_silver(origin, application)
+            self._context.written.add(UPLOADED_ROWS.full_name)
         if counts.rows_invalid:
-            name = DEAD_LETTERS.full_name
-            staged.append(staged.rows.transform(to_letters(origin)), settings, name, application)
-            self._context.written.add(name)
+            staged.append_letters(origin, application)
+            self._context.written.add(DEAD_LETTERS.full_name)
         entry = Entry(
             STREAM,
             self._job.tenant_id,
@@ -210,10 +184,10 @@ class Attempt:
         self.timings[name] = round(time.monotonic() - began, 3)
 
 
-def row_errors(row: Row, *, several: bool) -> Iterator[RowError]:
+def row_errors(row: Invalid, *, several: bool) -> Iterator[RowError]:
     """The errors of a staged row; the first has the row. `several`: its file is one of an archive's."""
-    raw = None if row.raw is None else bytes(row.raw).decode("utf-8", "replace")
-    where = f"file {row.member + 1}: " if several else ""
-    for number, reason in enumerate(row.reasons):
-        message = where + (reason.message or "")
-        yield RowError(row.line, reason.field or None, reason.code, message, raw if number == 0 else None)
+    raw = None if row["raw"] is None else bytes(row["raw"]).decode("utf-8", "replace")
+    where = f"file {row['member'] + 1}: " if several else ""
+    for number, reason in enumerate(row["reasons"]):
+        kept = raw if number == 0 else None
+        yield RowError(row["line"], reason["field"] or None, reason["code"], where + reason["message"], kept)

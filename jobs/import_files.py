@@ -64,8 +64,6 @@ class ImportFiles:
 
     def step(self) -> int:
         """Do the job that is due longest, or write the letters of those that failed: how many."""
-        # Fails when the JVM is gone: before a job is taken, which would fail for that.
-        self._context.spark.sparkContext.statusTracker().getActiveJobsIds()
         self._sweep()
         done = write_letters(self._context, self._queue)
         claim = self._queue.claim(self._only)
@@ -84,15 +82,13 @@ class ImportFiles:
     def _import(self, claim: Claim) -> None:
         _log.info("import_began", job_id=str(claim.job.id), attempt=claim.attempt, bytes=claim.job.bytes)
         attempt = Attempt(self._context, self._landing, self._queue, claim)
-        spark = self._context.spark.sparkContext
-        spark.addJobTag(attempt.name)
         lease = Lease(
             ImportQueue(self._settings, self._worker),
             claim,
             self._settings.uploads.lease_s,
             lambda: attempt.counts,
             self._stopping,
-            lambda: spark.cancelJobsWithTag(attempt.name),
+            attempt.interrupt,
         )
         try:
             with lease:
@@ -101,8 +97,6 @@ class ImportFiles:
             self._broke(attempt, claim, lease.why, fault)
         else:
             self._told(attempt, claim, COMPLETED_WITH_ERRORS if attempt.counts.rows_invalid else COMPLETED)
-        finally:
-            spark.removeJobTag(attempt.name)
 
     def _broke(self, attempt: Attempt, claim: Claim, why: Why | None, fault: Exception) -> None:
         """The job ends, is given back, or is tried again later. Raises what is wrong with this worker."""
@@ -127,6 +121,8 @@ class ImportFiles:
             self._told(attempt, claim, status, found.code)
             if isinstance(ours, SetupError) and not found.final:
                 raise ours
+            if found.code == "unexpected":  # fails when the JVM is gone: then no other job may be taken
+                self._context.spark.sparkContext.statusTracker().getActiveJobsIds()
 
     def _told(self, attempt: Attempt, claim: Claim, status: str | None, error: str | None = None) -> None:
         """Log and count how an attempt ended (None: others have the job), and drop the file if it may go."""
@@ -167,7 +163,7 @@ class ImportFiles:
             return
         self._swept = now
         removed = self._landing.sweep() + scratch.sweep(self._settings.scratch_root)
-        removed += sweep_staging(self._context.spark, self._settings)
+        removed += sweep_staging(self._context)
         conninfo = writer_conninfo(self._settings.postgres, self._worker, SESSION)
         with connected(conninfo, "staging of imports") as connection:
             removed += discard_orphans(connection)

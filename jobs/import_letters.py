@@ -14,8 +14,8 @@ from headwater.version import CODE_VERSION
 from jobs.import_outcomes import sentence
 from jobs.import_stage import QUERY
 from jobs.queries import Context
-from jobs.webhook_letters import SCHEMA
 from schemas.dataset import dataset
+from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS
 from sources.import_jobs import Job
 from sources.import_queue import ImportQueue
@@ -32,7 +32,7 @@ def write_letters(context: Context, queue: ImportQueue) -> int:
     """
     jobs = queue.unlettered(_AT_ONCE)
     for job in jobs:
-        rows = pa.Table.from_pylist([_letter(job)], schema=SCHEMA)
+        rows = pa.Table.from_pylist([_letter(job)], schema=LETTERS)
         mark = (f"import-letter.{job.id}", 0)
         append_rows(context.spark, rows, context.settings, DEAD_LETTERS.full_name, mark)
         context.written.add(DEAD_LETTERS.full_name)

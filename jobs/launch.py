@@ -113,8 +113,10 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
 
 def _session(order: Launch, settings: Settings) -> SparkSession:
     app = f"headwater {order.job}"
-    if order.job == "deliver" and order.to in loops(settings, *order.domains):
-        # Only its row in ops.job_runs may need Spark: where that table is new, or the lake is remote.
+    if order.job == "import-files" or (
+        order.job == "deliver" and order.to in loops(settings, *order.domains)
+    ):
+        # Spark may be needed for large files, for a table that is new, or by a remote lake.
         return cast(SparkSession, DeferredSession(settings, app))
     return build_session(settings, app)
 

@@ -11,7 +11,7 @@ from headwater.identity import row_version
 
 STREAM = "uploads"
 STAGE = "validate"
-_OFFSET_MASK = (1 << 20) - 1
+OFFSET_MASK = (1 << 20) - 1
 
 Step = Callable[[DataFrame], DataFrame]
 
@@ -75,7 +75,7 @@ def to_silver(origin: Origin) -> Step:
         F.lit(origin.tenant_id).alias("tenant_id"),
         F.lit(first)
         .cast("bigint")
-        .bitwiseOR(F.col("line").bitwiseAND(F.lit(_OFFSET_MASK)))
+        .bitwiseOR(F.col("line").bitwiseAND(F.lit(OFFSET_MASK)))
         .alias("row_version"),
         F.lit(origin.arrived).alias("event_time"),
         F.lit(origin.arrived).alias("ingested_at"),

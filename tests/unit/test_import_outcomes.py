@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pyspark.sql import Row
 
 from headwater.errors import (
     DataLossError,
@@ -85,10 +84,10 @@ def test_a_job_that_is_done_is_no_fault(status: str) -> None:
 
 def test_a_rows_errors_name_its_column_and_only_the_first_has_the_row() -> None:
     reasons = [
-        Row(code="type_mismatch", rule=None, field="age", message="has another type"),
-        Row(code="too_few_fields", rule=None, field="", message="has fewer fields"),
+        {"code": "type_mismatch", "rule": None, "field": "age", "message": "has another type"},
+        {"code": "too_few_fields", "rule": None, "field": "", "message": "has fewer fields"},
     ]
-    row = Row(member=1, line=7, reasons=reasons, raw=bytearray(b"a\xff"))
+    row = {"member": 1, "line": 7, "reasons": reasons, "raw": bytearray(b"a\xff")}
     assert list(row_errors(row, several=True)) == [
         RowError(7, "age", "type_mismatch", "file 2: has another type", "a\ufffd"),
         RowError(7, None, "too_few_fields", "file 2: has fewer fields", None),

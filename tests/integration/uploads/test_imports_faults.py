@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from headwater.errors import QualityError, SetupError, TransientError
-from jobs import import_attempt
+from jobs import import_staged
 from jobs.import_one import import_one
 from jobs.launch import Launch
 from jobs.queries import Context
@@ -78,7 +78,7 @@ def test_an_import_that_is_broken_off_stops_at_once_and_writes_nothing(
 ) -> None:
     office.settings = office.with_uploads(lease_s=3)
     stopping = threading.Event()
-    load = import_attempt.load
+    load = import_staged.load
 
     def interrupted(rows: DataFrame, dsn: str, job_id: UUID) -> None:
         load(rows, dsn, job_id)
@@ -88,8 +88,8 @@ def test_an_import_that_is_broken_off_stops_at_once_and_writes_nothing(
             ask(office.database, BREAK_OFF[why])
         endless(spark)
 
-    monkeypatch.setattr(import_attempt, "load", interrupted)
-    job = office.enter(SMALL)
+    monkeypatch.setattr(import_staged, "load", interrupted)
+    job = office.enter(LARGE)
     worker = office.worker(spark, stopping)
     began = time.monotonic()
     worker.step()
@@ -111,7 +111,7 @@ def test_an_outage_is_tried_again_after_a_pause_and_ends_as_failed_with_a_letter
 
     job = office.enter(SMALL)
     with monkeypatch.context() as patched:
-        patched.setattr(import_attempt, "load", away)
+        patched.setattr(import_staged, "stage", away)
         for attempt in (1, 2, 3):
             office.work(spark)
             last = attempt == 3
