@@ -5,7 +5,7 @@ import pytest
 
 from headwater.errors import HeadwaterError, SetupError, TransientError
 from headwater.postgres import classified, sqlstate_of
-from sinks.postgres_copy import CopyTarget
+from sinks.postgres_lines import CopyTarget
 
 OUTAGES = "08006 08001 53300 57P01 57P03 57014 58030 25006 40001 40P01 55P03 XX000".split()
 SETUP = "42P01 42703 42501 28P01 28000 3D000 3F000 0A000".split()
