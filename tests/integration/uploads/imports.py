@@ -9,13 +9,18 @@ import threading
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pyspark.sql import SparkSession
 
+from headwater import delta_log
+from headwater.ledger import SCHEMA
 from headwater.settings import Settings
+from headwater.tables import table_path
 from jobs.import_files import ImportFiles
 from jobs.queries import Context
+from schemas.letters import LETTERS
+from schemas.tables import DEAD_LETTERS, LEDGER, UPLOADED_ROWS
 from sources import sniff
 from sources.import_jobs import NewJob
 from sources.import_queue import ImportQueue
@@ -25,6 +30,7 @@ from tests.integration.api_server import free_port
 from tests.integration.jobs_harness import Job
 from tests.integration.lake import Row, live_files, rows_of
 from tests.integration.uploads.harness import ask
+from transformations.upload_tables import SILVER
 
 HEADER = "contact_id,email,first_name,country,balance,updated_at\n"
 
@@ -58,12 +64,21 @@ def settings_for(base: Settings, folder: Path, **uploads: Any) -> Settings:
     )
 
 
+class NoSpark:
+    """A session for those who must not need one."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"Spark was asked for {name}")
+
+
 class Office:
-    """Where files are entered and what is there afterwards."""
+    """Where files are entered and what is there afterwards. Its tables were made without Spark."""
 
     def __init__(self, settings: Settings, database: str) -> None:
         self.settings, self.database = settings, database
         self.landing = landing_of(settings)
+        for table, schema in ((UPLOADED_ROWS, SILVER), (DEAD_LETTERS, LETTERS), (LEDGER, SCHEMA)):
+            delta_log.create(table_path(settings, table.full_name), schema, (), {})
 
     def enter(self, content: bytes, dataset: str = "contacts", **options: Any) -> uuid.UUID:
         """A file in storage, and its job."""
@@ -78,14 +93,16 @@ class Office:
         queue.close()
         return job_id
 
-    def worker(self, spark: SparkSession, stopping: threading.Event | None = None) -> ImportFiles:
-        """A worker that is prepared."""
-        context = Context(spark, self.settings, "test")
+    def worker(
+        self, spark: SparkSession | None = None, stopping: threading.Event | None = None
+    ) -> ImportFiles:
+        """A worker that is prepared; without a session it must not need one."""
+        context = Context(spark or cast(SparkSession, NoSpark()), self.settings, "test")
         made = ImportFiles(context, stopping or threading.Event())
         made.prepare()
         return made
 
-    def work(self, spark: SparkSession) -> int:
+    def work(self, spark: SparkSession | None = None) -> int:
         """Take all there is: how many steps did something."""
         worker, done = self.worker(spark), 0
         try:

@@ -68,11 +68,9 @@ FORMATS = [
 ]
 
 
-def test_every_format_ends_as_the_same_rows_in_silver_and_postgresql(
-    office: Office, spark: SparkSession
-) -> None:
+def test_every_format_ends_as_the_same_rows_in_silver_and_postgresql(office: Office) -> None:
     jobs = [office.enter(content) for content in FORMATS]
-    assert office.work(spark) == len(FORMATS)
+    assert office.work() == len(FORMATS)
     assert [office.counts(job) for job in jobs] == [("COMPLETED", 3, 3, 0, 3, 0, 0)] * len(FORMATS)
     wanted = {content_hash(plain(10 * group + row)): 1 for group in range(6) for row in (1, 2, 3)}
     assert office.hashes() == wanted
@@ -99,23 +97,21 @@ def test_a_large_file_is_judged_by_sparks_workers_and_leaves_nothing_behind(
     office.work(spark)
     assert office.counts(job) == ("COMPLETED_WITH_ERRORS", 30_001, 30_000, 1, 30_000, 0, 0)
     assert len({row["source_offset"] for row in office.table("silver.uploaded_rows")}) == 30_000
-    assert office.errors(job) == [(30_002, "email", "rule:pattern")]
+    assert office.errors(job) == [(30_002, "email", "rule:format")]
     assert office.left() == []
     (timings,) = office.job(job, "timings")
     assert set(timings) == {"unpack", "stage", "load", "upsert", "append"}
 
 
-def test_invalid_rows_are_errors_and_dead_letters_with_all_their_reasons(
-    office: Office, spark: SparkSession
-) -> None:
+def test_invalid_rows_are_errors_and_dead_letters_with_all_their_reasons(office: Office) -> None:
     worst = contact(901, email="nobody", balance="x", first_name="Zo\xeb")
     job = office.enter(contacts(1, 30, NOBODY, worst, "902,a@b.cd\n"))
-    office.work(spark)
+    office.work()
     assert office.counts(job) == ("COMPLETED_WITH_ERRORS", 33, 30, 3, 30, 0, 0)
     assert office.errors(job) == [
-        (32, "email", "rule:pattern"),
+        (32, "email", "rule:format"),
+        (33, "email", "rule:format"),
         (33, "balance", "type_mismatch"),
-        (33, "email", "rule:pattern"),
         (34, None, "too_few_fields"),
     ]
     letters = {row["source_offset"]: row for row in office.table("ops.dead_letters")}
@@ -123,7 +119,7 @@ def test_invalid_rows_are_errors_and_dead_letters_with_all_their_reasons(
     assert {(row["stream"], row["stage"], row["source_topic"]) for row in letters.values()} == {
         ("uploads", "validate", f"upload/{job}")
     }
-    assert [reason["code"] for reason in letters[33]["reasons"]] == ["type_mismatch", "rule:pattern"]
+    assert [reason["code"] for reason in letters[33]["reasons"]] == ["rule:format", "type_mismatch"]
     assert letters[33]["payload"].decode() == worst.rstrip("\n")
     place = f"validate/upload/{job}/0/33"
     assert letters[33]["dead_letter_id"] == hashlib.sha256(place.encode()).hexdigest()
@@ -132,22 +128,20 @@ def test_invalid_rows_are_errors_and_dead_letters_with_all_their_reasons(
 
 
 def test_the_same_rows_again_are_counted_once_for_each_job_and_a_repeated_row_is_unchanged(
-    office: Office, spark: SparkSession
+    office: Office,
 ) -> None:
     first, second = office.enter(contacts(1, 3)), office.enter(contacts(2, 4, contact(2)))
-    office.work(spark)
+    office.work()
     assert office.counts(first) == ("COMPLETED", 3, 3, 0, 3, 0, 0)
     assert office.counts(second) == ("COMPLETED", 4, 4, 0, 1, 2, 1)
     assert office.hashes() == {content_hash(plain(n)): seen for n, seen in ((1, 1), (2, 2), (3, 2), (4, 1))}
 
 
-def test_a_file_without_a_contract_is_judged_by_the_settings_share(
-    office: Office, spark: SparkSession
-) -> None:
+def test_a_file_without_a_contract_is_judged_by_the_settings_share(office: Office) -> None:
     office.settings = office.with_uploads(max_invalid_share=0.25)
     few, many = b"a,b\n1,2\n3,4\n5,6\n7\n", b"a,b\n1,2\n3,4\n5\n7\n"
     kept, refused = office.enter(few, "anything"), office.enter(many, "anything")
-    office.work(spark)
+    office.work()
     assert office.counts(kept)[:4] == ("COMPLETED_WITH_ERRORS", 4, 3, 1)
     assert office.job(refused, "status", "error") == ("FAILED", "too_many_invalid")
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from jobs.launch import Launch
 from jobs.queries import Context
 from jobs.runtime import Runtime
 from tests.integration.uploads.harness import ask
-from tests.integration.uploads.imports import Office, contact, contacts
+from tests.integration.uploads.imports import NoSpark, Office, contact, contacts
 
 SMALL = contacts(1, 30, contact(31, email="nobody"))
 LARGE = contacts(1, 30_000, contact(31, email="nobody"))
@@ -52,10 +52,10 @@ def test_a_killed_worker_leaves_what_another_makes_right(
     assert len(office.errors(job)) == 1
 
 
-def test_two_workers_share_a_queue_of_files_with_the_same_rows(office: Office, spark: SparkSession) -> None:
+def test_two_workers_share_a_queue_of_files_with_the_same_rows(office: Office) -> None:
     jobs = [office.enter(contacts(1, 20 + number)) for number in range(6)]
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda _: office.work(spark), range(2)))
+        done = list(pool.map(lambda _: office.work(), range(2)))
     assert sum(done) == 6
     assert [office.job(job, "status", "attempts") for job in jobs] == [("COMPLETED", 1)] * 6
     assert sorted(office.hashes().values()) == [1, 2, 3, 4, 5, *[6] * 20]
@@ -104,7 +104,7 @@ def test_an_import_that_is_broken_off_stops_at_once_and_writes_nothing(
 
 
 def test_an_outage_is_tried_again_after_a_pause_and_ends_as_failed_with_a_letter(
-    office: Office, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any) -> None:
         raise TransientError("PostgreSQL is away")
@@ -113,21 +113,21 @@ def test_an_outage_is_tried_again_after_a_pause_and_ends_as_failed_with_a_letter
     with monkeypatch.context() as patched:
         patched.setattr(import_staged, "stage", away)
         for attempt in (1, 2, 3):
-            office.work(spark)
+            office.work()
             last = attempt == 3
             found = office.job(job, "status", "error", "next_attempt_at > now()")
             assert found == ("FAILED" if last else "PENDING", "unavailable", not last or found[2])
             ask(office.database, "UPDATE ingestion_jobs SET next_attempt_at = now()")
     assert office.hashes() == {}
-    office.work(spark)
+    office.work()
     assert [row["stage"] for row in office.table("ops.dead_letters")] == ["import"]
 
 
-def test_a_file_that_is_gone_from_storage_fails_its_job(office: Office, spark: SparkSession) -> None:
+def test_a_file_that_is_gone_from_storage_fails_its_job(office: Office) -> None:
     job = office.enter(SMALL)
     (key,) = office.job(job, "storage_key")
     office.landing.delete(key)
-    office.work(spark)
+    office.work()
     assert office.job(job, "status", "error") == ("FAILED", "file_missing")
 
 
@@ -135,11 +135,9 @@ def order(path: Path, run_id: str, dataset: str | None = "contacts", tenant: str
     return Launch("import-files", (), False, run_id, file=str(path), dataset=dataset, tenant=tenant)
 
 
-def test_a_scheduler_imports_a_file_and_a_second_run_finds_it_done(
-    office: Office, spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_scheduler_imports_a_file_and_a_second_run_finds_it_done(office: Office, tmp_path: Path) -> None:
     def run(wanted: Launch) -> dict[str, Any]:
-        context = Context(spark, office.settings, wanted.run_id or "")
+        context = Context(cast(SparkSession, NoSpark()), office.settings, wanted.run_id or "")
         return import_one(context, Runtime(context, once=True, alone=False), wanted)
 
     path = tmp_path / "people.csv"
