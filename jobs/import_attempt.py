@@ -38,7 +38,8 @@ _NOTHING = Upserted(0, 0, 0)
 
 
 class Attempt:
-    """A claim on its way. `counts` is how far it is; `timings` are seconds by step."""
+    """A claim on its way. `counts` is how far it is; `timings` are seconds by step; `dead` are the rows that
+    became dead letters, by their first reason."""
 
     def __init__(self, context: Context, landing: Landing, queue: ImportQueue, claim: Claim) -> None:
         self._context, self._landing, self._queue, self._claim = context, landing, queue, claim
@@ -48,6 +49,7 @@ class Attempt:
         self._stager = Stager(context, self.name)
         self._counts: Counts | None = None
         self.timings: dict[str, float] = {}
+        self.dead: dict[str, int] = {}
 
     @property
     def counts(self) -> Counts:
@@ -149,6 +151,7 @@ class Attempt:
             staged.append_silver(origin, application)
             self._context.written.add(UPLOADED_ROWS.full_name)
         if counts.rows_invalid:
+            self.dead = staged.first_reasons()
             staged.append_letters(origin, application)
             self._context.written.add(DEAD_LETTERS.full_name)
         entry = Entry(

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from headwater.errors import HeadwaterError, LostError, SetupError
 from headwater.log import logger
-from headwater.metrics import EVENTS, IMPORTS
+from headwater.metrics import DEAD, EVENTS, IMPORTS
 from headwater.postgres import connected, writer_conninfo
 from headwater.tables import ensure_table
 from jobs.faults import translate
@@ -28,7 +28,7 @@ from sources.import_jobs import CANCELLED, COMPLETED, COMPLETED_WITH_ERRORS, FAI
 from sources.import_queue import SESSION, Claim, ImportQueue
 from sources.landing.registry import landing_of
 from sources.zip_directory import UnpackError
-from transformations.uploads import STREAM
+from transformations.uploads import STAGE, STREAM
 
 LOOK_EVERY_S = 1.0
 SWEEP_EVERY_S = 3600.0
@@ -136,6 +136,8 @@ class ImportFiles:
         if done:
             EVENTS.labels(QUERY, STREAM, "silver").inc(counts.rows_valid)
             EVENTS.labels(QUERY, STREAM, "dead").inc(counts.rows_invalid)
+            for reason, rows in attempt.dead.items():
+                DEAD.labels(STREAM, STAGE, reason).inc(rows)
             self._context.totals.add(
                 rows_in=counts.rows_read,
                 rows_out=counts.rows_valid,

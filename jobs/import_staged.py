@@ -1,5 +1,6 @@
 """Staged rows of a file: in a Delta table, or on the driver if they are few. What an attempt asks of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +20,16 @@ from sinks.ingested_data import load, stage
 from sinks.postgres_lines import CopyTarget, Sent, send
 from sources.import_jobs import Counts
 from transformations.upload_tables import invalid_rows, letters_table, silver_table, valid_rows
-from transformations.uploads import Origin, invalid, loadable, refusals, tally, to_letters, to_silver
+from transformations.uploads import (
+    Origin,
+    by_first_reason,
+    invalid,
+    loadable,
+    refusals,
+    tally,
+    to_letters,
+    to_silver,
+)
 
 Invalid = dict[str, Any]  # member, line, reasons, raw
 
@@ -33,6 +43,10 @@ class Staged(Protocol):
 
     def invalid(self, most: int) -> list[Invalid]:
         """The first invalid rows, in the order of the file."""
+        ...
+
+    def first_reasons(self) -> dict[str, int]:
+        """How many invalid rows there are by their first reason."""
         ...
 
     def load(self, conninfo: str, job_id: UUID) -> None:
@@ -61,6 +75,9 @@ class StagedInDelta:
 
     def invalid(self, most: int) -> list[Invalid]:
         return [row.asDict(recursive=True) for row in invalid(self.rows, most).collect()]
+
+    def first_reasons(self) -> dict[str, int]:
+        return {row.code: row["count"] for row in self.rows.transform(by_first_reason).collect()}
 
     def load(self, conninfo: str, job_id: UUID) -> None:
         load(loadable(self.rows), conninfo, job_id)
@@ -91,6 +108,9 @@ class StagedHere:
 
     def invalid(self, most: int) -> list[Invalid]:
         return invalid_rows(self.rows)[:most]
+
+    def first_reasons(self) -> dict[str, int]:
+        return Counter(row["reasons"][0]["code"] for row in invalid_rows(self.rows))
 
     def load(self, conninfo: str, job_id: UUID) -> None:
         stage(conninfo, job_id, self._copied)

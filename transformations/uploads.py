@@ -64,6 +64,12 @@ def invalid(staged: DataFrame, most: int) -> DataFrame:
     return rows.orderBy("member", "line").limit(most)
 
 
+def by_first_reason(staged: DataFrame) -> DataFrame:
+    """Columns `code`, `count`: invalid rows by the first thing that is wrong with them."""
+    code = F.element_at("reasons", 1)["code"].alias("code")
+    return staged.where(F.col("reasons").isNotNull()).select(code).groupBy("code").count()
+
+
 def to_silver(origin: Origin) -> Step:
     """Valid rows → silver.uploaded_rows. Event time is when the file arrived, the same for all its rows."""
     first = row_version(round(origin.arrived.timestamp() * 1_000_000), 0)

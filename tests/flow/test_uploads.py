@@ -3,17 +3,26 @@
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from headwater.identity import fingerprint
-from jobs.import_staged import copy_lines
+from jobs.import_staged import StagedHere, copy_lines
 from jobs.import_tasks import SCHEMA
 from schemas.tables import DEAD_LETTERS, STAGED_COLUMNS, UPLOADED_ROWS
 from transformations.upload_tables import invalid_rows, letters_table, silver_table
-from transformations.uploads import Origin, invalid, loadable, refusals, tally, to_letters, to_silver
+from transformations.uploads import (
+    Origin,
+    by_first_reason,
+    invalid,
+    loadable,
+    refusals,
+    tally,
+    to_letters,
+    to_silver,
+)
 
 ARRIVED = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 ORIGIN = Origin("5f0c9c52-7d0b-4e0f-9d8a-6a1f3b7c2d41", "acme", "contacts", "1.0.0", ARRIVED, "0.1.0")
@@ -70,6 +79,12 @@ def test_rows_are_counted_as_they_are_staged(spark: SparkSession) -> None:
     staged = spark.createDataFrame(pa.Table.from_pylist([*STAGED, broken], schema=SCHEMA), STAGED_COLUMNS)
     assert tuple(staged.transform(tally).collect()[0]) == (4, 2, 2, 1)
     assert [tuple(row) for row in staged.transform(refusals).collect()] == [(1, 5, "malformed_parquet")]
+    first = {row.code: row["count"] for row in staged.transform(by_first_reason).collect()}
+    assert (
+        first
+        == StagedHere(cast(Any, None), HERE).first_reasons()
+        == {"type_mismatch": 1, "too_few_fields": 1}
+    )
     assert [(row.member, row.line) for row in invalid(staged, 5).collect()] == [(0, 7), (1, 9)]
     assert [row.line for row in invalid(staged, 1).collect()] == [7]
     assert {row.line for row in loadable(staged).collect()} == {2, (1 << 20) + 3}

@@ -80,16 +80,18 @@ class Office:
         for table, schema in ((UPLOADED_ROWS, SILVER), (DEAD_LETTERS, LETTERS), (LEDGER, SCHEMA)):
             delta_log.create(table_path(settings, table.full_name), schema, (), {})
 
-    def enter(self, content: bytes, dataset: str = "contacts", **options: Any) -> uuid.UUID:
+    def enter(
+        self, content: bytes, dataset: str = "contacts", tenant_id: str = "acme", **options: Any
+    ) -> uuid.UUID:
         """A file in storage, and its job."""
         job_id = uuid.uuid4()
         kind = sniff.sniff(content[: sniff.HEAD_BYTES])
         assert kind
         key = new_key(job_id, datetime.now(UTC).date())
         stored = store(self.landing, key, io.BytesIO(content), self.settings.uploads.part_bytes)
-        queue = ImportQueue(self.settings, "sender")
         digest = hashlib.sha256(content).hexdigest()
-        queue.enter(NewJob(job_id, "acme", dataset, key, "people", kind, options, stored.size, digest))
+        queue = ImportQueue(self.settings, "sender")
+        queue.enter(NewJob(job_id, tenant_id, dataset, key, "people", kind, options, stored.size, digest))
         queue.close()
         return job_id
 
