@@ -16,7 +16,7 @@ from headwater.version import CODE_VERSION
 Offsets = dict[str, int]
 TABLE = "ops.ledger"
 _COUNTS = ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased")
-SCHEMA = pa.schema(
+_SCHEMA = pa.schema(
     [
         ("query", pa.string()),
         ("query_id", pa.string()),
@@ -60,7 +60,7 @@ def write_ledger(
         {**common, **asdict(entry), "offsets": _pairs(entry), "written_at": utc_now()} for entry in entries
     ]
     if rows:
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        table = pa.Table.from_pylist(rows, schema=_SCHEMA)
         append_rows(spark, table, settings, TABLE, (query_id, batch_id))
 
 

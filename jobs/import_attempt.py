@@ -15,7 +15,6 @@ from itertools import islice
 
 from headwater.errors import LostError, TransientError
 from headwater.failpoints import fail_at
-from headwater.ledger import Entry, write_ledger
 from headwater.postgres import Connection, connected, writer_conninfo
 from headwater.version import CODE_VERSION
 from jobs.import_lease import Lease
@@ -24,7 +23,7 @@ from jobs.import_stage import QUERY, Stager, dataset_of, parts_of
 from jobs.import_staged import Invalid, Staged
 from jobs.queries import Context
 from schemas.dataset import Dataset
-from schemas.tables import DEAD_LETTERS, LEDGER, UPLOADED_ROWS
+from schemas.tables import DEAD_LETTERS, UPLOADED_ROWS
 from sinks.ingested_data import Upserted, discard, upsert
 from sources.import_errors import RowError, write_errors
 from sources.import_jobs import COMPLETED, COMPLETED_WITH_ERRORS, FAILED, Counts
@@ -32,7 +31,7 @@ from sources.import_queue import SESSION, Claim, ImportQueue
 from sources.landing.base import Landing
 from sources.scratch import readable, scratch_folder
 from sources.unpack import Limits
-from transformations.uploads import STREAM, Origin
+from transformations.uploads import Origin
 
 _NOTHING = Upserted(0, 0, 0)
 
@@ -145,8 +144,8 @@ class Attempt:
         )
 
     def _append(self, staged: Staged, counts: Counts, origin: Origin) -> None:
-        """Silver, dead letters and the ledger, each once for this job."""
-        spark, settings, application = self._context.spark, self._settings, f"import.{self._job.id}"
+        """Silver and dead letters, each once for this job."""
+        application = f"import.{self._job.id}"
         if counts.rows_valid:
             staged.append_silver(origin, application)
             self._context.written.add(UPLOADED_ROWS.full_name)
@@ -154,15 +153,6 @@ class Attempt:
             self.dead = staged.first_reasons()
             staged.append_letters(origin, application)
             self._context.written.add(DEAD_LETTERS.full_name)
-        entry = Entry(
-            STREAM,
-            self._job.tenant_id,
-            in_rows=counts.rows_read,
-            silver=counts.rows_valid,
-            dead=counts.rows_invalid,
-        )
-        write_ledger(spark, settings, QUERY, application, 0, [entry])
-        self._context.written.add(LEDGER.full_name)
 
     def _write_errors(self, connection: Connection, errors: Sequence[RowError]) -> None:
         uploads = self._settings.uploads

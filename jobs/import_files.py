@@ -21,7 +21,7 @@ from jobs.import_letters import write_letters
 from jobs.import_outcomes import TooManyInvalidError, outcome
 from jobs.import_stage import QUERY, sweep_staging
 from jobs.queries import Context
-from schemas.tables import DEAD_LETTERS, LEDGER, UPLOADED_ROWS
+from schemas.tables import DEAD_LETTERS, UPLOADED_ROWS
 from sinks.ingested_data import discard_orphans
 from sources import scratch
 from sources.import_jobs import CANCELLED, COMPLETED, COMPLETED_WITH_ERRORS, FAILED, Job
@@ -59,7 +59,7 @@ class ImportFiles:
 
     def prepare(self) -> None:
         """Create the tables that are missing."""
-        for table in (UPLOADED_ROWS, DEAD_LETTERS, LEDGER):
+        for table in (UPLOADED_ROWS, DEAD_LETTERS):
             ensure_table(self._context.spark, self._settings, table)
 
     def step(self) -> int:

@@ -14,13 +14,12 @@ from typing import Any, cast
 from pyspark.sql import SparkSession
 
 from headwater import delta_log
-from headwater.ledger import SCHEMA
 from headwater.settings import Settings
 from headwater.tables import table_path
 from jobs.import_files import ImportFiles
 from jobs.queries import Context
 from schemas.letters import LETTERS
-from schemas.tables import DEAD_LETTERS, LEDGER, UPLOADED_ROWS
+from schemas.tables import DEAD_LETTERS, UPLOADED_ROWS
 from sources import sniff
 from sources.import_jobs import NewJob
 from sources.import_queue import ImportQueue
@@ -77,7 +76,7 @@ class Office:
     def __init__(self, settings: Settings, database: str) -> None:
         self.settings, self.database = settings, database
         self.landing = landing_of(settings)
-        for table, schema in ((UPLOADED_ROWS, SILVER), (DEAD_LETTERS, LETTERS), (LEDGER, SCHEMA)):
+        for table, schema in ((UPLOADED_ROWS, SILVER), (DEAD_LETTERS, LETTERS)):
             delta_log.create(table_path(settings, table.full_name), schema, (), {})
 
     def enter(
