@@ -90,6 +90,8 @@ class Attempt:
         """Leave nothing of it in PostgreSQL's staging. Only while the job is ours: later it is another's."""
         with connected(self._conninfo, "staging of imports") as connection:
             discard(connection, self._job.id)
+        if self._counts is not None:  # what the upsert did is undone
+            self._counts = replace(self._counts, rows_inserted=0, rows_updated=0, rows_unchanged=0)
 
     @property
     def _conninfo(self) -> str:
