@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from headwater.settings import Settings
 from sources.import_queue import ImportQueue
@@ -43,9 +44,12 @@ def worker(settings: Settings) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def office(settings: Settings, database: str, tmp_path: Path) -> Office:
-    """Storage, a lake and a scratch folder of the test's own, on the empty database."""
-    return Office(settings_for(settings, tmp_path), database)
+def office(settings: Settings, database: str, tmp_path: Path) -> Iterator[Office]:
+    """Storage, a lake and a scratch folder of the test's own, on the empty database; log lines are kept."""
+    with capture_logs() as lines:
+        made = Office(settings_for(settings, tmp_path), database)
+        made.log = lines
+        yield made
 
 
 @pytest.fixture(scope="module")

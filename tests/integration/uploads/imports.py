@@ -75,6 +75,7 @@ class Office:
 
     def __init__(self, settings: Settings, database: str) -> None:
         self.settings, self.database = settings, database
+        self.log: list[Any] = []
         self.landing = landing_of(settings)
         for table, schema in ((UPLOADED_ROWS, SILVER), (DEAD_LETTERS, LETTERS)):
             delta_log.create(table_path(settings, table.full_name), schema, (), {})

@@ -1,16 +1,11 @@
 """Imports that are killed, broken off, shared or without their servers: the tables are right in the end."""
 
-import threading
-import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
-from uuid import UUID
 
-import pyarrow as pa
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from headwater.errors import QualityError, SetupError, TransientError
 from jobs import import_staged
@@ -22,33 +17,6 @@ from tests.integration.uploads.harness import ask
 from tests.integration.uploads.imports import NoSpark, Office, contact, contacts
 
 SMALL = contacts(1, 30, contact(31, email="nobody"))
-LARGE = contacts(1, 30_000, contact(31, email="nobody"))
-BREAK_OFF = {
-    "cancelled": "UPDATE ingestion_jobs SET cancel_requested = true",
-    "lost": "UPDATE ingestion_jobs SET attempts = attempts + 1",
-}
-
-
-@pytest.mark.parametrize(
-    ("point", "content", "rows"),
-    [("task", LARGE, 30_000), ("in_transaction", SMALL, 30), ("after_write", SMALL, 30)],
-)
-def test_a_killed_worker_leaves_what_another_makes_right(
-    office: Office, spark: SparkSession, point: str, content: bytes, rows: int
-) -> None:
-    job = office.enter(content)
-    killed = office.start("import-files", "--once", HEADWATER_FAILPOINT=f"import-files:{point}").wait()
-    assert killed.code == -9, killed.why
-    assert office.job(job, "status") == ("PROCESSING",)
-    assert office.hashes() == {}
-    ask(office.database, "UPDATE ingestion_jobs SET lease_until = now()")
-    office.work(spark)
-    assert office.counts(job) == ("COMPLETED_WITH_ERRORS", rows + 1, rows, 1, rows, 0, 0)
-    assert len(office.hashes()) == rows
-    assert {seen for seen in office.hashes().values()} == {1}
-    assert len(office.table("silver.uploaded_rows")) == rows
-    assert [row["source_offset"] for row in office.table("ops.dead_letters")] == [rows + 2]
-    assert len(office.errors(job)) == 1
 
 
 def test_two_workers_share_a_queue_of_files_with_the_same_rows(office: Office) -> None:
@@ -59,47 +27,6 @@ def test_two_workers_share_a_queue_of_files_with_the_same_rows(office: Office) -
     assert [office.job(job, "status", "attempts") for job in jobs] == [("COMPLETED", 1)] * 6
     assert sorted(office.hashes().values()) == [1, 2, 3, 4, 5, *[6] * 20]
     assert len(office.table("silver.uploaded_rows")) == sum(20 + number for number in range(6))
-
-
-def endless(spark: SparkSession) -> None:
-    """A job of Spark's that only an interruption ends."""
-
-    def sleep(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        time.sleep(120)
-        yield from batches
-
-    spark.range(1).mapInArrow(sleep, "id BIGINT").count()
-
-
-@pytest.mark.parametrize("why", ["cancelled", "lost", "stopping"])
-def test_an_import_that_is_broken_off_stops_at_once_and_writes_nothing(
-    office: Office, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, why: str
-) -> None:
-    office.settings = office.with_uploads(lease_s=3)
-    stopping = threading.Event()
-    load = import_staged.load
-
-    def interrupted(rows: DataFrame, dsn: str, job_id: UUID) -> None:
-        load(rows, dsn, job_id)
-        if why == "stopping":
-            stopping.set()
-        else:
-            ask(office.database, BREAK_OFF[why])
-        endless(spark)
-
-    monkeypatch.setattr(import_staged, "load", interrupted)
-    job = office.enter(LARGE)
-    worker = office.worker(spark, stopping)
-    began = time.monotonic()
-    worker.step()
-    worker.close()
-    assert time.monotonic() - began < 60
-    status = {"cancelled": "CANCELLED", "lost": "PROCESSING", "stopping": "PENDING"}[why]
-    assert office.job(job, "status", "released") == (status, 1 if why == "stopping" else 0)
-    assert office.hashes() == {}
-    assert office.table("silver.uploaded_rows") == []
-    assert office.errors(job) == []
-    assert bool(office.staging()) is (why == "lost")
 
 
 def test_an_outage_is_tried_again_after_a_pause_and_ends_as_failed_with_a_letter(

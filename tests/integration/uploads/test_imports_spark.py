@@ -1,0 +1,121 @@
+"""Imports by Spark's workers: killed, broken off, of broken files; the tables are right in the end."""
+
+import io
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs import import_stage, import_staged
+from tests.integration.uploads.harness import ask
+from tests.integration.uploads.imports import Office, contact, contacts
+
+NOBODY = contact(900, email="nobody")
+SMALL = contacts(1, 30, NOBODY)
+LARGE = contacts(1, 20_000, NOBODY)
+BREAK_OFF = {
+    "cancelled": "UPDATE ingestion_jobs SET cancel_requested = true",
+    "lost": "UPDATE ingestion_jobs SET attempts = attempts + 1",
+}
+
+
+@pytest.mark.parametrize(
+    ("point", "content", "rows"),
+    [("task", LARGE, 20_000), ("in_transaction", SMALL, 30), ("after_write", SMALL, 30)],
+)
+def test_a_killed_worker_leaves_what_another_makes_right(
+    office: Office, spark: SparkSession, point: str, content: bytes, rows: int
+) -> None:
+    job = office.enter(content)
+    killed = office.start("import-files", "--once", HEADWATER_FAILPOINT=f"import-files:{point}").wait()
+    assert killed.code == -9, killed.why
+    assert office.job(job, "status") == ("PROCESSING",)
+    assert office.hashes() == {}
+    ask(office.database, "UPDATE ingestion_jobs SET lease_until = now()")
+    office.work(spark)
+    assert office.counts(job) == ("COMPLETED_WITH_ERRORS", rows + 1, rows, 1, rows, 0, 0)
+    assert len(office.hashes()) == rows
+    assert {seen for seen in office.hashes().values()} == {1}
+    assert len(office.table("silver.uploaded_rows")) == rows
+    assert [row["source_offset"] for row in office.table("ops.dead_letters")] == [rows + 2]
+    assert len(office.errors(job)) == 1
+
+
+def test_a_large_file_is_judged_by_sparks_workers_and_leaves_nothing_behind(
+    office: Office, spark: SparkSession
+) -> None:
+    job = office.enter(LARGE)
+    office.work(spark)
+    assert office.counts(job) == ("COMPLETED_WITH_ERRORS", 20_001, 20_000, 1, 20_000, 0, 0)
+    assert len({row["source_offset"] for row in office.table("silver.uploaded_rows")}) == 20_000
+    assert [row["source_offset"] for row in office.table("ops.dead_letters")] == [20_002]
+    assert office.errors(job) == [(20_002, "email", "rule:format")]
+    assert office.left() == []
+    (timings,) = office.job(job, "timings")
+    assert set(timings) == {"unpack", "stage", "load", "upsert", "append"}
+
+
+def broken_parquet() -> bytes:
+    """Two row groups; the second one is damaged."""
+    made = io.BytesIO()
+    parquet.write_table(pa.table({"n": pa.array(range(4_000))}), made, row_group_size=2_000)
+    start = parquet.read_metadata(made).row_group(1).column(0).data_page_offset
+    data = bytearray(made.getvalue())
+    data[start : start + 100] = b"\xff" * 100
+    return bytes(data)
+
+
+def test_a_file_that_proves_to_be_broken_at_its_end_touches_nothing(
+    office: Office, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_stage, "SMALL_BYTES", 0)
+    job = office.enter(broken_parquet(), "numbers")
+    office.work(spark)
+    assert office.job(job, "status", "error", "attempts") == ("FAILED", "malformed_parquet", 1)
+    assert (office.hashes(), office.table("silver.uploaded_rows")) == ({}, [])
+    assert len(office.left()) == 1, "the file is kept, and nothing else"
+
+
+def endless(spark: SparkSession) -> None:
+    """A job of Spark's that only an interruption ends."""
+
+    def sleep(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        time.sleep(120)
+        yield from batches
+
+    spark.range(1).mapInArrow(sleep, "id BIGINT").count()
+
+
+@pytest.mark.parametrize("why", ["cancelled", "lost", "stopping"])
+def test_an_import_that_is_broken_off_stops_at_once_and_writes_nothing(
+    office: Office, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    office.settings = office.with_uploads(lease_s=3)
+    monkeypatch.setattr(import_stage, "SMALL_BYTES", 0)
+    stopping = threading.Event()
+    load = import_staged.load
+
+    def interrupted(rows: DataFrame, dsn: str, job_id: UUID) -> None:
+        load(rows, dsn, job_id)
+        if why == "stopping":
+            stopping.set()
+        else:
+            ask(office.database, BREAK_OFF[why])
+        endless(spark)
+
+    monkeypatch.setattr(import_staged, "load", interrupted)
+    job = office.enter(SMALL)
+    worker = office.worker(spark, stopping)
+    worker.step()
+    worker.close()
+    status = {"cancelled": "CANCELLED", "lost": "PROCESSING", "stopping": "PENDING"}[why]
+    assert office.job(job, "status", "released") == (status, 1 if why == "stopping" else 0)
+    assert office.hashes() == {}
+    assert office.table("silver.uploaded_rows") == []
+    assert office.errors(job) == []
+    assert bool(office.staging()) is (why == "lost")
