@@ -177,3 +177,22 @@ class Office:
         ports = {k: v for k, v in os.environ.items() if k.startswith("HEADWATER_PORT_")}
         log = Path(found.lake).with_name("worker.log")
         return Job([sys.executable, "-m", "jobs", *words], kept | ports | given | env, log)
+
+
+def assert_killed(office: Office, job: uuid.UUID, point: str) -> None:
+    """A worker as a process dies there; then its lease is over."""
+    killed = office.start("import-files", "--once", HEADWATER_FAILPOINT=f"import-files:{point}").wait()
+    assert killed.code == -9, killed.why
+    assert office.job(job, "status") == ("PROCESSING",)
+    assert office.hashes() == {}
+    ask(office.database, "UPDATE ingestion_jobs SET lease_until = now()")
+
+
+def assert_imported_once(office: Office, job: uuid.UUID, rows: int) -> None:
+    """So many valid rows and an invalid one behind them are in every table, once."""
+    assert office.counts(job) == ("COMPLETED_WITH_ERRORS", rows + 1, rows, 1, rows, 0, 0)
+    assert list(office.hashes().values()) == [1] * rows
+    silver = [row["source_offset"] for row in office.table("silver.uploaded_rows")]
+    assert sorted(silver) == list(range(2, rows + 2))
+    assert [row["source_offset"] for row in office.table("ops.dead_letters")] == [rows + 2]
+    assert [line for line, _, _ in office.errors(job)] == [rows + 2]

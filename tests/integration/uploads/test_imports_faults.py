@@ -14,9 +14,32 @@ from jobs.launch import Launch
 from jobs.queries import Context
 from jobs.runtime import Runtime
 from tests.integration.uploads.harness import ask
-from tests.integration.uploads.imports import NoSpark, Office, contact, contacts
+from tests.integration.uploads.imports import (
+    NoSpark,
+    Office,
+    assert_imported_once,
+    assert_killed,
+    contact,
+    contacts,
+)
 
 SMALL = contacts(1, 30, contact(31, email="nobody"))
+
+
+@pytest.mark.parametrize("point", ["before_write", "in_transaction", "after_write"])
+def test_a_killed_worker_leaves_what_another_makes_right(office: Office, point: str) -> None:
+    job = office.enter(SMALL)
+    assert_killed(office, job, point)
+    office.work()
+    assert_imported_once(office, job, 30)
+
+
+def test_a_worker_that_is_killed_when_all_is_done_leaves_only_the_file(office: Office) -> None:
+    job = office.enter(SMALL)
+    killed = office.start("import-files", "--once", HEADWATER_FAILPOINT="import-files:before_commit").wait()
+    assert killed.code == -9, killed.why
+    assert office.work() == 0
+    assert_imported_once(office, job, 30)
 
 
 def test_two_workers_share_a_queue_of_files_with_the_same_rows(office: Office) -> None:

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs import import_stage, import_staged
 from tests.integration.uploads.harness import ask
-from tests.integration.uploads.imports import Office, contact, contacts
+from tests.integration.uploads.imports import Office, assert_imported_once, assert_killed, contact, contacts
 
 NOBODY = contact(900, email="nobody")
 SMALL = contacts(1, 30, NOBODY)
@@ -24,26 +24,13 @@ BREAK_OFF = {
 }
 
 
-@pytest.mark.parametrize(
-    ("point", "content", "rows"),
-    [("task", LARGE, 20_000), ("in_transaction", SMALL, 30), ("after_write", SMALL, 30)],
-)
-def test_a_killed_worker_leaves_what_another_makes_right(
-    office: Office, spark: SparkSession, point: str, content: bytes, rows: int
+def test_a_worker_that_is_killed_while_tasks_run_leaves_what_another_makes_right(
+    office: Office, spark: SparkSession
 ) -> None:
-    job = office.enter(content)
-    killed = office.start("import-files", "--once", HEADWATER_FAILPOINT=f"import-files:{point}").wait()
-    assert killed.code == -9, killed.why
-    assert office.job(job, "status") == ("PROCESSING",)
-    assert office.hashes() == {}
-    ask(office.database, "UPDATE ingestion_jobs SET lease_until = now()")
+    job = office.enter(LARGE)
+    assert_killed(office, job, "task")
     office.work(spark)
-    assert office.counts(job) == ("COMPLETED_WITH_ERRORS", rows + 1, rows, 1, rows, 0, 0)
-    assert len(office.hashes()) == rows
-    assert {seen for seen in office.hashes().values()} == {1}
-    assert len(office.table("silver.uploaded_rows")) == rows
-    assert [row["source_offset"] for row in office.table("ops.dead_letters")] == [rows + 2]
-    assert len(office.errors(job)) == 1
+    assert_imported_once(office, job, 20_000)
 
 
 def test_a_large_file_is_judged_by_sparks_workers_and_leaves_nothing_behind(
