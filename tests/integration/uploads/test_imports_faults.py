@@ -1,5 +1,6 @@
 """Imports that are killed, broken off, shared or without their servers: the tables are right in the end."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -8,11 +9,13 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headwater.errors import QualityError, SetupError, TransientError
-from jobs import import_staged
+from jobs import import_files, import_staged
+from jobs.import_lease import Lease
 from jobs.import_one import import_one
 from jobs.launch import Launch
 from jobs.queries import Context
 from jobs.runtime import Runtime
+from tests.integration.broker import eventually
 from tests.integration.uploads.harness import ask
 from tests.integration.uploads.imports import (
     NoSpark,
@@ -24,6 +27,10 @@ from tests.integration.uploads.imports import (
 )
 
 SMALL = contacts(1, 30, contact(31, email="nobody"))
+BREAK_OFF = {
+    "cancelled": "UPDATE ingestion_jobs SET cancel_requested = true",
+    "lost": "UPDATE ingestion_jobs SET attempts = attempts + 1",
+}
 
 
 @pytest.mark.parametrize("point", ["before_write", "in_transaction", "after_write"])
@@ -50,6 +57,39 @@ def test_two_workers_share_a_queue_of_files_with_the_same_rows(office: Office) -
     assert [office.job(job, "status", "attempts") for job in jobs] == [("COMPLETED", 1)] * 6
     assert sorted(office.hashes().values()) == [1, 2, 3, 4, 5, *[6] * 20]
     assert len(office.table("silver.uploaded_rows")) == sum(20 + number for number in range(6))
+
+
+@pytest.mark.parametrize("why", ["cancelled", "lost", "stopping"])
+def test_an_import_that_is_broken_off_writes_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    office.settings = office.with_uploads(lease_s=3)
+    stopping, leases = threading.Event(), list[Lease]()
+    stage = import_staged.stage
+
+    class Seen(Lease):
+        def __enter__(self) -> Lease:
+            leases.append(self)
+            return super().__enter__()
+
+    def broken_off(*given: Any) -> None:
+        stage(*given)
+        if why == "stopping":
+            stopping.set()
+        else:
+            ask(office.database, BREAK_OFF[why])
+        eventually(lambda: leases[0].why is not None, "the lease has heard of it")
+
+    monkeypatch.setattr(import_staged, "stage", broken_off)
+    monkeypatch.setattr(import_files, "Lease", Seen)
+    job = office.enter(SMALL)
+    worker = office.worker(stopping=stopping)
+    worker.step()
+    worker.close()
+    status = {"cancelled": "CANCELLED", "lost": "PROCESSING", "stopping": "PENDING"}[why]
+    assert office.job(job, "status", "released") == (status, 1 if why == "stopping" else 0)
+    assert (office.hashes(), office.table("silver.uploaded_rows"), office.errors(job)) == ({}, [], [])
+    assert bool(office.staging()) is (why == "lost"), "what others load into is left alone"
 
 
 def test_an_outage_is_tried_again_after_a_pause_and_ends_as_failed_with_a_letter(
