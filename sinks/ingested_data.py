@@ -90,6 +90,8 @@ def stage(dsn: str, job_id: UUID, copied: Callable[[CopyTarget], Sequence[Sent]]
     """
     table, conninfo = _staging(job_id), make_conninfo(dsn, options=SESSION)
     with connected(conninfo, SCHEMA) as connection, connection.transaction():
+        # A worker that lost the job may not know it yet, and stage it at the same moment.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (table.as_string(),))
         discard(connection, job_id)
         connection.execute(sql.SQL(_CREATE).format(table=table))
     copy = sql.SQL("COPY {} ({}) FROM STDIN").format(table, sql.SQL(", ").join(map(sql.SQL, COLUMNS)))

@@ -18,12 +18,13 @@ from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES
 from schemas.dataset import ANY, COLUMNS_LIMIT, Column, Dataset
 from schemas.envelope import LARGEST_DOUBLE, LONGEST_NUMBER, float_as_decimal, read_document, to_json
 from schemas.rows import FIELD_LIMIT_BYTES, CellFault, Parsed, RowFault, cut
-from sources.parsers.known_columns import KnownColumns, known_columns
+from sources.parsers.known_columns import Columns, KnownColumns, known_columns
 
 Row = dict[str, Any]
 _MISFIT: Any = object()
 _DIGITS = b"0123456789"
 _NAMES_REMEMBERED = 10_000
+_BLOCK = 256
 _SPARSE, _FEW = 64, 1  # so many cells for each value are too many, unless it is one row
 _FITS: dict[type, tuple[str, ...]] = {
     bool: ("boolean", ANY),
@@ -58,8 +59,10 @@ class Documents:
 
     def parsed(self, raws: Sequence[bytes], numbers: Sequence[int]) -> Iterator[Parsed]:
         """The rows of documents with these numbers, in parts that have no more columns than are taken."""
-        read = self.read_known
-        parts, faults = self._known(read, raws, numbers) if read else self._found(raws, numbers)
+        if self.read_known:
+            yield self._known(self.read_known, raws, numbers)
+            return
+        parts, faults = self._found(raws, numbers)
         for part in parts:
             cells: list[CellFault] = []
             made = {name: self._column(name, values, cells) for name, values in part.columns}
@@ -67,9 +70,28 @@ class Documents:
             yield Parsed(lines, made, _Raw(raws, part.places), cells, faults)
             faults = []
 
-    def _known(self, read: KnownColumns, raws: Sequence[bytes], numbers: Sequence[int]) -> _Read:
-        """One part; what the quick parser doubts is read exactly, and put in its place."""
-        columns, doubtful = read(raws)
+    def _known(self, read: KnownColumns, raws: Sequence[bytes], numbers: Sequence[int]) -> Parsed:
+        """All rows. A few are read at a time, so that their values are still in the processor's cache when
+        they are put into columns."""
+        made: dict[str, list[pa.Array]] = {name: [] for name in self.columns}
+        cells, faults, places = list[CellFault](), list[RowFault](), list[int]()
+        for start in range(0, len(raws), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            columns, kept, wrong = self._exactly(*read(raws[block]), raws[block], numbers[block])
+            for name, values in zip(self.columns, columns, strict=True):
+                misfits: list[CellFault] = []
+                made[name].append(self._column(name, values, misfits))
+                cells += [cell._replace(row=cell.row + len(places)) for cell in misfits]
+            faults += wrong
+            places += [start + place for place in kept]
+        arrays = {name: pa.chunked_array(parts, pa.string()).combine_chunks() for name, parts in made.items()}
+        lines = pa.array([numbers[place] for place in places], pa.int64())
+        return Parsed(lines, arrays, _Raw(raws, places), cells, faults)
+
+    def _exactly(
+        self, columns: Columns, doubtful: list[int], raws: Sequence[bytes], numbers: Sequence[int]
+    ) -> tuple[Columns, Sequence[int], list[RowFault]]:
+        """The columns, with what the quick parser doubts read exactly; which documents are rows; faults."""
         faults = {}
         for place in doubtful:
             row = self._row(raws[place], numbers[place])
@@ -78,10 +100,10 @@ class Documents:
                 continue
             for name, column in zip(self.columns, columns, strict=True):
                 column[place] = row.get(name)
-        places = [place for place in range(len(raws)) if place not in faults]
-        if faults:
-            columns = [[column[place] for place in places] for column in columns]
-        return [_Part(places, zip(self.columns, columns, strict=True))], list(faults.values())
+        if not faults:
+            return columns, range(len(raws)), []
+        kept = [place for place in range(len(raws)) if place not in faults]
+        return [[column[place] for place in kept] for column in columns], kept, list(faults.values())
 
     def _found(self, raws: Sequence[bytes], numbers: Sequence[int]) -> _Read:
         """Parts whose columns are the names that their rows have."""

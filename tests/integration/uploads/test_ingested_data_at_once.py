@@ -103,6 +103,24 @@ def test_imports_of_other_tenants_and_datasets_do_not_wait(
             assert upsert(writers[1], second, tenant, dataset) == Upserted(2, 0, 0)
 
 
+def test_two_that_stage_one_job_at_once_make_its_table_twice(
+    writers: list[Connection], database: str
+) -> None:
+    together = Barrier(2)
+
+    def work(job: UUID) -> None:
+        together.wait(60)
+        staged(database, job, [1, 2])
+
+    for _ in range(5):
+        job = entered_job(database)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, [job, job]))
+        staged(database, job, [1, 2])
+        done = upserted(writers[0], job)
+        assert done.inserted + done.updated == 2
+
+
 def waits(database: str) -> list[tuple[UUID, ...]]:
     """Sessions that wait for their turn."""
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
