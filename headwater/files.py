@@ -1,5 +1,6 @@
 """Files of the lake, wherever it lives, by Hadoop's file systems."""
 
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -22,6 +23,22 @@ def delete_folder(spark: SparkSession, path: str) -> bool:
     """Delete a folder with all it holds; whether it was there."""
     files, place = _resolve(spark, path)
     return bool(files.delete(place, True))
+
+
+def folders(spark: SparkSession, path: str) -> dict[str, float]:
+    """The folders in a folder, by name, and when each was last changed, in seconds since 1970."""
+    files, place = _resolve(spark, path)
+    if not files.exists(place):
+        return {}
+    found = [status for status in files.listStatus(place) if status.isDirectory()]
+    return {str(one.getPath().getName()): one.getModificationTime() / 1000 for one in found}
+
+
+def local_folders(path: str) -> dict[str, float]:
+    """The same of a folder of this machine, without a JVM."""
+    root = Path(path)
+    found = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    return {folder.name: folder.stat().st_mtime for folder in found}
 
 
 def plain_local_files(spark: SparkSession) -> None:

@@ -50,6 +50,11 @@ def commit_lock(lake: str, table: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def forget_lock(lake: str, table: str) -> None:
+    """Delete the file of a commit lock that nobody will want again."""
+    _path(lake, f"commit.{table}").unlink(missing_ok=True)
+
+
 def _path(lake: str, name: str) -> Path:
     folder = Path(lake) / "_locks"
     folder.mkdir(parents=True, exist_ok=True)

@@ -149,7 +149,10 @@ class Uploads(Section):
     lease_s: float = Field(ge=3, le=45)  # a killed worker's job is to be taken up within a minute
     max_invalid_share: float = Field(ge=0, le=1)
     max_errors: int = Field(ge=1)
-    max_raw_row: int = Field(ge=0, le=65_536)
+    max_raw_row: int = Field(ge=0, le=2_048)  # parsers keep 8 KiB of a row: so many characters of any kind
+    scratch: Path
+    keep_files: Literal["none", "failed", "all"]
+    tenant: str | None = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 
 
 class Spark(Section):
@@ -242,6 +245,11 @@ class Settings(BaseSettings):
     def lake_root(self) -> str:
         """The lake as a URI or an absolute path; a relative one counts from the project's folder."""
         return self.lake if self.lake_is_remote else str(ROOT / self.lake)
+
+    @property
+    def scratch_root(self) -> Path:
+        """Where files are unpacked, as an absolute path."""
+        return ROOT / self.uploads.scratch
 
     @property
     def lake_is_remote(self) -> bool:

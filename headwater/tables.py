@@ -1,5 +1,6 @@
 """Delta tables of the lake: create, append exactly once, read."""
 
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from headwater import delta_log
-from headwater.locks import commit_lock
+from headwater.files import delete_folder
+from headwater.locks import commit_lock, forget_lock
 from headwater.log_trim import trim
 from headwater.settings import Settings
 
@@ -63,6 +65,16 @@ def _create(
     for key, value in wanted.items():
         builder = builder.property(key, value)
     (builder.partitionedBy(*partitions) if partitions else builder).execute()
+
+
+def forget_table(spark: SparkSession, settings: Settings, full_name: str) -> None:
+    """Delete a table that nobody else reads or writes, with all that is kept beside it; or what is left."""
+    path = table_path(settings, full_name)
+    if settings.lake_is_remote:
+        delete_folder(spark, path)
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    forget_lock(settings.lake_root, full_name)
 
 
 def read_table(spark: SparkSession, settings: Settings, full_name: str) -> DataFrame:

@@ -45,6 +45,9 @@ Gap = Annotated[
         help="Go on at the first record that Kafka still has; what left it before is named in ops.job_runs."
     ),
 ]
+File = Annotated[str | None, typer.Option(help="Import this file, and nothing else, then exit.")]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="With --file: what its rows are.")]
+Tenant = Annotated[str | None, typer.Option(help="With --file: whose it is; default uploads.tenant.")]
 Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
 
 
@@ -107,6 +110,22 @@ def run(
     """Run every query of the domains in one Spark application: ingest, refine and all deliveries."""
     order = Launch("run", tuple(domain or ()), once, run_id, dry_run, status_file, env)
     launch(replace(order, prove=prove, trace=tuple(trace or ())))
+
+
+@app.command("import-files")
+def import_files(
+    once: Once = False,
+    file: File = None,
+    dataset: DatasetName = None,
+    tenant: Tenant = None,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Import uploaded files into silver and PostgreSQL; several workers may share the queue."""
+    order = Launch("import-files", (), once, run_id, dry_run, status_file, env)
+    launch(replace(order, file=file, dataset=dataset, tenant=tenant))
 
 
 @app.command()

@@ -48,11 +48,15 @@ class Launch:
     trace: tuple[str, ...] = ()
     also_audit: bool = False
     prove: bool = False
+    file: str | None = None
+    dataset: str | None = None
+    tenant: str | None = None
 
     @property
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
-        return ".".join([self.job, *self.domains, *filter(None, [self.to, "prove" if self.prove else None])])
+        more = [self.to, "prove" if self.prove else None, self.tenant, self.dataset, self.file]
+        return ".".join([self.job, *self.domains, *filter(None, more)])
 
 
 def launch(order: Launch) -> NoReturn:
@@ -109,8 +113,10 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
 
 def _session(order: Launch, settings: Settings) -> SparkSession:
     app = f"headwater {order.job}"
-    if order.job == "deliver" and order.to in loops(settings, *order.domains):
-        # Only its row in ops.job_runs may need Spark: where that table is new, or the lake is remote.
+    if order.job == "import-files" or (
+        order.job == "deliver" and order.to in loops(settings, *order.domains)
+    ):
+        # Spark may be needed for large files, for a table that is new, or by a remote lake.
         return cast(SparkSession, DeferredSession(settings, app))
     return build_session(settings, app)
 

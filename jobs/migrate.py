@@ -10,7 +10,7 @@ from headwater.tables import ensure_table, exists, read_table
 from jobs.queries import Context
 from schemas.contract import contracts
 from schemas.migrate import upgrade
-from schemas.tables import OPS, Table, bronze, silver_tables
+from schemas.tables import OPS, UPLOADED_ROWS, Table, bronze, silver_tables
 from schemas.topics import create_topics
 from sinks.registry import SINKS
 
@@ -20,7 +20,7 @@ def migrate(context: Context) -> list[str]:
     spark, settings = context.spark, context.settings
     done = [f"topic {name} created" for name in create_topics(settings)]
     domains = sorted({c.domain for c in contracts().values()})
-    tables: list[Table] = [*map(bronze, domains), *silver_tables(sorted(contracts())), *OPS]
+    tables: list[Table] = [*map(bronze, domains), *silver_tables(sorted(contracts())), UPLOADED_ROWS, *OPS]
     for table in tables:
         if exists(spark, settings, table.full_name):
             _check_columns(context, table)

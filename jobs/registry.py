@@ -5,6 +5,8 @@ from typing import Any
 
 from jobs.audit import audit
 from jobs.deliver import Deliver
+from jobs.import_files import ImportFiles
+from jobs.import_one import import_one
 from jobs.ingest import Ingest
 from jobs.loops import enabled_loops, loops
 from jobs.migrate import migrate
@@ -55,6 +57,15 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
     return {"proof": {domain: reconcile(context, domain, order.trace, also_audit=True) for domain in domains}}
 
 
+def _import_files(context: Context, order: Any) -> dict[str, Any]:
+    # Workers share the queue by its claims.
+    runtime = Runtime(context, once=order.once or bool(order.file), alone=False)
+    if order.file:
+        return import_one(context, runtime, order)
+    runtime.run([ImportFiles(context, runtime.stopping)])
+    return {}
+
+
 def _migrate(context: Context, order: Any) -> dict[str, Any]:
     return {"changes": migrate(context)}
 
@@ -72,6 +83,7 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "refine": _refine,
     "deliver": _deliver,
     "run": _run,
+    "import-files": _import_files,
     "migrate": _migrate,
     "audit": _audit,
     "reconcile": _reconcile,

@@ -55,9 +55,11 @@ class Running:
 class Runtime:
     """Runs queries and loops until all there is was taken (`once`) or until a signal."""
 
-    def __init__(self, context: Context, *, once: bool) -> None:
+    def __init__(self, context: Context, *, once: bool, alone: bool = True) -> None:
+        """`alone`: no other instance of any of the works may run; else they must share by themselves."""
         self.context = context
         self.once = once
+        self.alone = alone
         self.stopping = threading.Event()
 
     def run(self, works: Sequence[Query | Loop]) -> None:
@@ -67,7 +69,7 @@ class Runtime:
         }
         try:
             with ExitStack() as locks:
-                for work in works:
+                for work in works if self.alone else ():
                     locks.enter_context(instance_lock(self.context.settings.lake_root, work.name))
                 self._run([Running(work) for work in works])
         finally:

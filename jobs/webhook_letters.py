@@ -14,32 +14,9 @@ from headwater.tables import append_rows, read_few
 from headwater.version import CODE_VERSION
 from jobs.queries import Context
 from schemas.contract import contracts
+from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS
 from sinks.webhook.deliveries import Dead
-
-_TEXT, _TIME, _LIST = pa.string(), pa.timestamp("us", tz="UTC"), pa.list_(pa.string())
-_REASONS = pa.list_(pa.struct([(name, _TEXT) for name in ("code", "rule", "field", "message")]))
-_HEADERS = pa.list_(pa.struct([("key", _TEXT), ("value", pa.binary())]))
-SCHEMA = pa.schema(
-    [
-        *[(name, _TEXT) for name in ("dead_letter_id", "fingerprint", "stream", "stage", "tenant_id")],
-        ("reasons", _REASONS),
-        ("payload", pa.binary()),
-        ("headers", _HEADERS),
-        ("source_topic", _TEXT),
-        ("source_partition", pa.int32()),
-        ("source_offset", pa.int64()),
-        ("event_id", _TEXT),
-        ("event_time", _TIME),
-        ("failed_at", _TIME),
-        ("code_version", _TEXT),
-        ("contract_version", _TEXT),
-        ("replay_count", pa.int32()),
-        ("replay_of", _TEXT),
-        ("status", _TEXT),
-        ("failed_sinks", _LIST),
-    ]
-)
 
 
 def append_letters(context: Context, sink: str, stream: str, dead: Sequence[Dead]) -> None:
@@ -50,7 +27,7 @@ def append_letters(context: Context, sink: str, stream: str, dead: Sequence[Dead
     known = set(there.column("dead_letter_id").to_pylist())
     rows = [row for row in (_letter(sink, stream, one) for one in dead) if row["dead_letter_id"] not in known]
     if rows:
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        table = pa.Table.from_pylist(rows, schema=LETTERS)
         append_rows(context.spark, table, context.settings, name)
         context.written.add(name)
 

@@ -5,6 +5,7 @@ The compiled form is plain data: the API, a job and an executor can hold it.
 
 import codecs
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -92,7 +93,7 @@ class Dataset:
     version: str
     columns: tuple[Column, ...] = ()
     dialect: Dialect = Dialect()
-    max_invalid_share: float = 1.0
+    max_invalid_share: float | None = None
     extra_columns: str = "refuse"
 
     @property
@@ -103,9 +104,11 @@ class Dataset:
         """The column of this name; of kind ANY when the dataset does not describe it."""
         return next((column for column in self.columns if column.name == name), Column(name, ANY))
 
-    def tolerates(self, read: int, invalid: int) -> bool:
-        """Whether so many invalid rows among those read are no reason to refuse the file."""
-        return invalid <= read * self.max_invalid_share
+    def tolerates(self, read: int, invalid: int, unless_said: float) -> bool:
+        """Whether so many invalid rows among those read are no reason to refuse the file; `unless_said` is
+        the share that is permitted where the contract names none."""
+        share = unless_said if self.max_invalid_share is None else self.max_invalid_share
+        return invalid <= read * share
 
 
 def generic(name: str, dialect: Dialect | None = None) -> Dataset:
@@ -125,6 +128,27 @@ def datasets() -> dict[str, Dataset]:
 def dataset(name: str) -> Dataset:
     """The dataset of this name, generic when it has no contract."""
     return datasets().get(name) or generic(name)
+
+
+def read_as(found: Dataset, options: Mapping[str, Any]) -> Dataset:
+    """The same dataset, for a file of which its sender has said how it is written.
+
+    `options`: encoding, delimiter, quote, and header (whether the first record names the columns), each or
+    none. Raises SetupError for a combination that cannot be read.
+    """
+    was = found.dialect
+    custom = {
+        "encoding": was.encoding,
+        "delimiter": was.delimiter,
+        "quote": was.quote or "none",
+        "header": was.header,
+        "decimalSeparator": was.decimal_separator,
+        "booleans": was.booleans,
+    }
+    custom |= {name: options[name] for name in ("encoding", "delimiter", "quote") if name in options}
+    if "header" in options:
+        custom["header"] = "found" if options["header"] else "given"
+    return replace(found, dialect=_dialect(custom, "the file's options"))
 
 
 def parse_dataset(text: str, origin: str) -> Dataset:

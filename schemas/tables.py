@@ -106,6 +106,28 @@ JOB_RUNS = Table(
     ("job", "run_id", "status", "ended_at"),
 )
 
+# Valid rows of uploaded files: `data` is the row as canonical JSON, `content_hash` its SHA-256. In the
+# lineage `source_topic` is upload/<job>, `source_partition` the file in an archive, `source_offset` the line.
+UPLOADED_ROWS = Table(
+    "silver",
+    "uploaded_rows",
+    "job_id STRING, dataset STRING, content_hash STRING, data STRING," + LINEAGE,
+    ("job_id", "dataset", *_SILVER_STATISTICS),
+)
+
+# What a chunk of a file gives: valid rows (content_hash, data), invalid ones (reasons, raw), one row with the
+# number of rows `read`, and one with `refused`, a code, where the file turns out to be broken.
+STAGING = "staging"
+STAGED_COLUMNS = """member INT, line BIGINT, content_hash STRING, data STRING,
+  reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>, raw BINARY,
+  read BIGINT, refused STRING"""
+
+
+def staging(name: str) -> Table:
+    """The table of one attempt at an import, gone when that ends."""
+    return Table(STAGING, name, STAGED_COLUMNS, ("member", "line"))
+
+
 # Which silver table a stream's events become.
 SILVER = {"lead.ingest": LEADS}
 OPS = (DEAD_LETTERS, LEDGER, JOB_RUNS)

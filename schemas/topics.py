@@ -13,7 +13,7 @@ DAY_MS = 86_400_000
 # The largest record a topic takes: above our own limit of 1 MiB, so that an oversized event becomes a dead
 # letter.
 MAX_MESSAGE_BYTES = 24 << 20
-OUTGOING = {"leads": ("lead.normalized", "lead.captured", "lead.dlq")}
+OUTGOING = {"leads": ("lead.normalized", "lead.captured", "lead.dlq"), "uploads": ("uploads.dlq",)}
 OUTGOING_PARTITIONS = 3
 OUTGOING_DAYS = 30
 
@@ -25,8 +25,8 @@ def declared_topics(replication: int) -> list[NewTopic]:
         for c in contracts().values()
         for topic, partitions in c.sources.items()
     ]
-    for domain in sorted({c.domain for c in contracts().values()}):
-        wanted += [(name, OUTGOING_PARTITIONS, OUTGOING_DAYS) for name in OUTGOING.get(domain, ())]
+    for names in OUTGOING.values():
+        wanted += [(name, OUTGOING_PARTITIONS, OUTGOING_DAYS) for name in names]
     return [_topic(name, partitions, days, replication) for name, partitions, days in wanted]
 
 

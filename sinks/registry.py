@@ -46,4 +46,5 @@ SINKS: dict[tuple[str, str], Destination] = {
     ),
     ("leads", "normalized"): Destination(LEADS, _normalized, _PUBLISHED),
     ("leads", "dlq"): Destination(DEAD_LETTERS, _letters("lead.dlq", "lead.ingest"), _PUBLISHED),
+    ("uploads", "dlq"): Destination(DEAD_LETTERS, _letters("uploads.dlq", "uploads"), _PUBLISHED),
 }

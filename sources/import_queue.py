@@ -44,6 +44,7 @@ UPDATE ingestion_jobs SET status = 'PROCESSING', attempts = attempts + 1, worker
 WHERE id IN ({_DUE.format(which=f"NOT ({_USED_UP}) AND (%(only)s::uuid IS NULL OR id = %(only)s)")})
 RETURNING {COLUMNS}
 """  # noqa: S608 - text of this file only
+FIND = f"SELECT {COLUMNS} FROM ingestion_jobs WHERE id = %(id)s"  # noqa: S608 - names of this file only
 _OURS = "id = %(id)s AND attempts = %(attempt)s AND status = 'PROCESSING'"
 _COUNTS = ", ".join(f"{name} = %({name})s" for name in vars(Counts()))
 BEAT = f"""
@@ -114,6 +115,10 @@ class ImportQueue:
     def same_file(self, new: NewJob) -> Job | None:
         """The newest job that imported the same bytes for the same tenant and dataset, and COMPLETED."""
         return self._first(SAME_FILE, new.parameters())
+
+    def job(self, job_id: UUID) -> Job | None:
+        """The job as it is now; None when there is none of this id."""
+        return self._first(FIND, {"id": job_id})
 
     def claim(self, only: UUID | None = None) -> Claim | None:
         """The job that is due longest, or only that one, for nobody else until the lease ends; None: none is.

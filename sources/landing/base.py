@@ -7,6 +7,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import UUID
 
@@ -39,6 +40,10 @@ class Landing(Protocol):
 
     def open(self, key: str) -> BinaryIO:
         """The file from its start, seekable, not read into memory. DataLossError when it is not there."""
+
+    def path(self, key: str) -> Path | None:
+        """Where the file lies, if it is a file of this machine; DataLossError when it is not there."""
+        ...
 
     def delete(self, key: str) -> None:
         """Remove the file; one that is not there is fine."""

@@ -38,6 +38,10 @@ class LocalLanding:
         except OSError as fault:
             raise _explained(fault) from fault
 
+    def path(self, key: str) -> Path:
+        with self.open(key):
+            return self._folder / key
+
     def delete(self, key: str) -> None:
         try:
             (self._folder / checked(key)).unlink(missing_ok=True)

@@ -53,6 +53,9 @@ class S3Landing:
         raw = ObjectReader(self._client, place, found["ContentLength"], found["ETag"])
         return io.BufferedReader(raw, READ_AHEAD)
 
+    def path(self, key: str) -> None:
+        return None
+
     def delete(self, key: str) -> None:
         try:
             self._client.delete_object(**self._place(key))

@@ -14,12 +14,12 @@ import psutil
 from headwater import delta_log
 from headwater.settings import Settings, load_settings
 from headwater.tables import table_path
-from jobs.webhook_letters import SCHEMA
 from jobs.webhooks import Webhook
 from local import demo_connectors
 from local.credentials import read_secret
 from local.demo_processes import Child
 from local.environment import RECEIVER
+from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS
 from tests.integration.outbox_harness import Leads, context, lead, migrated_database, settings_of
 
@@ -59,7 +59,7 @@ def settings(database: str, lake: str, concurrency: int) -> Settings:
 
 def measure(there: Settings, count: int, other: psutil.Process) -> dict[str, float]:
     """Deliver so many leads; `other` is the receiver."""
-    delta_log.create(table_path(there, DEAD_LETTERS.full_name), SCHEMA, [], {})
+    delta_log.create(table_path(there, DEAD_LETTERS.full_name), LETTERS, [], {})
     loop = Webhook(context(there), NAME)
     loop.prepare()
     leads = Leads(there)

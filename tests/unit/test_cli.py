@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def test_a_run_that_went_well_exits_0_with_its_counts(run: Any) -> None:
         3,
     )
     assert status["seconds"] >= 0
+
+
+def test_a_run_id_counts_for_one_file_of_one_dataset_and_tenant() -> None:
+    base = Launch("import-files", (), True, "r1", file="a.csv", dataset="d", tenant="t")
+    others = [replace(base, file="b.csv"), replace(base, dataset="e"), replace(base, tenant="u")]
+    assert len({base.work, *(other.work for other in others)}) == 4
 
 
 def test_the_status_file_holds_the_last_stdout_line(run: Any, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headwater.errors import SetupError
-from schemas.dataset import ANY, Dataset, dataset, datasets, generic, parse_dataset
+from schemas.dataset import ANY, Dataset, dataset, datasets, generic, parse_dataset, read_as
 from schemas.notation import notation
 
 TEXT = (resources.files("schemas") / "datasets" / "orders.yaml").read_text(encoding="utf-8")
@@ -38,7 +38,27 @@ def test_orders_are_written_as_a_german_spreadsheet_writes_them() -> None:
 
 @pytest.mark.parametrize(("read", "invalid", "fits"), [(100, 2, True), (100, 3, False), (0, 0, True)])
 def test_a_share_of_invalid_rows_is_tolerated(read: int, invalid: int, fits: bool) -> None:
-    assert dataset("orders").tolerates(read, invalid) is fits
+    assert dataset("orders").tolerates(read, invalid, unless_said=1.0) is fits
+
+
+def test_a_dataset_without_a_contract_tolerates_what_is_said_elsewhere() -> None:
+    assert generic("x").tolerates(100, 20, unless_said=0.2)
+    assert not generic("x").tolerates(100, 21, unless_said=0.2)
+
+
+def test_a_file_is_read_as_its_sender_says_and_otherwise_as_the_dataset_does() -> None:
+    orders = dataset("orders")
+    assert read_as(orders, {}) == orders
+    stated = read_as(orders, {"encoding": "utf-8", "delimiter": "\t", "quote": "'", "header": False}).dialect
+    assert (stated.encoding, stated.delimiter, stated.quote, stated.header) == ("utf-8", "\t", "'", "given")
+    assert (stated.decimal_separator, stated.booleans) == (",", ("ja", "nein"))
+    assert read_as(orders, {"header": True}) == orders
+
+
+@pytest.mark.parametrize("options", [{"delimiter": '"'}, {"quote": ";"}, {"delimiter": "."}])
+def test_options_that_nothing_can_be_read_by_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match="the file's options"):
+        read_as(dataset("orders"), options)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def base_images() -> list[str]:
 def test_the_services_are_those_of_the_local_stack_and_the_application() -> None:
     assert set(SERVICES) == {
         "kafka", "postgres", "redis", "elasticsearch", "registry", "api", "jobs",
+        "imports",
     }  # fmt: skip
 
 

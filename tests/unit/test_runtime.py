@@ -171,3 +171,10 @@ def test_a_step_back_of_the_wall_clock_is_told_once(steps: list[float], told: li
 def test_a_second_start_of_a_loop_is_refused(settings: Settings) -> None:
     with instance_lock(settings.lake_root, "deliver.x.y"), pytest.raises(LockedError, match="runs already"):
         run(settings, Plan("deliver.x.y"))
+
+
+def test_workers_that_share_by_themselves_run_beside_each_other(settings: Settings) -> None:
+    plan = Plan("import-files", 1)
+    with instance_lock(settings.lake_root, "import-files"):
+        Runtime(Context(cast(Any, None), settings, "run"), once=True, alone=False).run([plan])
+    assert plan.seen == ["prepare", "step 1", "step 0"]

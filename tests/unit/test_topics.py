@@ -20,6 +20,10 @@ def test_the_outgoing_topics_of_leads_are_declared() -> None:
     assert {"lead.normalized", "lead.captured", "lead.dlq"} <= DECLARED.keys()
 
 
+def test_the_dead_letters_of_uploads_have_a_topic_though_no_contract_is_theirs() -> None:
+    assert "uploads.dlq" in DECLARED
+
+
 def test_no_topic_is_declared_twice() -> None:
     assert len(declared_topics(1)) == len(DECLARED)
 

@@ -8,7 +8,7 @@ import pytest
 from headwater.errors import SetupError
 from headwater.settings import Connector, Constant, load_settings
 from jobs.loops import enabled_loops, loops
-from jobs.webhook_letters import SCHEMA
+from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS
 from sinks.webhook.payload import COLUMNS, body, check_mapping, headers, signature
 
@@ -112,7 +112,7 @@ def test_letters_have_the_columns_of_ops_dead_letters() -> None:
         depth += (letter == "<") - (letter == ">")
         columns = [*columns, ""] if letter == "," and not depth else [*columns[:-1], columns[-1] + letter]
     wanted = dict(column.split(maxsplit=1) for column in columns)
-    assert list(SCHEMA.names) == list(wanted)
-    plain = {field.name: KINDS[str(field.type)] for field in SCHEMA if str(field.type) in KINDS}
+    assert list(LETTERS.names) == list(wanted)
+    plain = {field.name: KINDS[str(field.type)] for field in LETTERS if str(field.type) in KINDS}
     assert plain == {name: kind for name, kind in wanted.items() if name in plain}
     assert set(wanted) - set(plain) == {"reasons", "headers", "failed_sinks"}

@@ -1,13 +1,16 @@
 """Fixtures of the tests of uploads: a database, its queue as workers see it, and an API on it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from headwater.settings import Settings
 from sources.import_queue import ImportQueue
 from tests.integration.outbox_harness import migrated_database, settings_of
 from tests.integration.uploads.harness import UploadApi, ask, upload_api
+from tests.integration.uploads.imports import Office, settings_for
 
 Worker = Callable[..., ImportQueue]
 
@@ -38,6 +41,15 @@ def worker(settings: Settings) -> Iterator[Worker]:
     yield make
     for queue in made:
         queue.close()
+
+
+@pytest.fixture
+def office(settings: Settings, database: str, tmp_path: Path) -> Iterator[Office]:
+    """Storage, a lake and a scratch folder of the test's own, on the empty database; log lines are kept."""
+    with capture_logs() as lines:
+        made = Office(settings_for(settings, tmp_path), database)
+        made.log = lines
+        yield made
 
 
 @pytest.fixture(scope="module")

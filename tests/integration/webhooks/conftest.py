@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from headwater import delta_log
 from headwater.settings import Connector, Settings
 from headwater.tables import table_path
-from jobs.webhook_letters import SCHEMA
 from jobs.webhooks import Webhook
 from local.receiver import Receiver
+from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS
 from tests.conftest import RECEIVER_SECRET
 from tests.integration.outbox_harness import Leads, context, migrated_database, settings_of
@@ -34,7 +34,7 @@ def settings(database: str, receiver: Receiver, tmp_path: Path) -> Settings:
          "allow_private": ("127.0.0.0/8",), "timeout_s": 2}
     )  # fmt: skip
     found = settings_of(database, lake=str(tmp_path), connectors={"crm": crm})
-    delta_log.create(table_path(found, DEAD_LETTERS.full_name), SCHEMA, [], {})
+    delta_log.create(table_path(found, DEAD_LETTERS.full_name), LETTERS, [], {})
     return found
 
 
