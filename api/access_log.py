@@ -5,6 +5,7 @@ What was gathered when the process is killed is lost, at most FLUSH_S of it; a s
 
 import asyncio
 import sys
+from select import PIPE_BUF
 from typing import Any
 
 import orjson
@@ -26,7 +27,17 @@ class AccessLog:
         self._lines.append(orjson.dumps(line, option=_LINE))
 
     def flush(self) -> None:
-        """Write what is gathered now."""
+        """Write what is gathered now. Workers share stderr: a pipe keeps so much together."""
         gathered, self._lines = self._lines, []
-        sys.stderr.write(b"".join(gathered).decode())
-        sys.stderr.flush()
+        part: list[bytes] = []
+        for line in gathered:
+            if part and sum(map(len, part)) + len(line) > PIPE_BUF:
+                _write(part)
+                part = []
+            part.append(line)
+        _write(part)
+
+
+def _write(lines: list[bytes]) -> None:
+    sys.stderr.write(b"".join(lines).decode())
+    sys.stderr.flush()

@@ -254,7 +254,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if now >= self._until:
             self.transport.abort()
         elif now >= idle_until:
-            self.transport.close()
+            self._quiet_since = None
+            self.transport.close()  # behind what is not sent yet, for which it waits no longer than this
+            self._start_clock(CLIENT_TIMEOUT_S)
         elif (soonest := min(self._until, idle_until)) < math.inf:
             self._ring_at(soonest)
 

@@ -13,6 +13,11 @@ from headwater.settings import Postgres
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 UNSENT_MS = 60_000
+# A server that is at work looks for its client now and then, and lets go of what one that is gone has locked.
+LETS_GO = (
+    "-c client_connection_check_interval=5s"
+    " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
 NO_ANSWER = "08006"
 LOGIN_REFUSED = "28000"
 _MISUSE = "42000"
@@ -44,7 +49,7 @@ def _conninfo(
         password=password.get_secret_value() if password else None,
         connect_timeout=postgres.connect_timeout_s,
         application_name=application,
-        options=options,
+        options=f"{LETS_GO} {options}",
         keepalives_idle=10,
         keepalives_interval=5,
         keepalives_count=3,

@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import islice
 
-from headwater.errors import LostError, TransientError
+from headwater.errors import HeadwaterError, LostError, TransientError
 from headwater.failpoints import fail_at
-from headwater.postgres import Connection, connected, writer_conninfo
+from headwater.log import logger
+from headwater.postgres import Connection, writer_conninfo
 from headwater.version import CODE_VERSION
 from jobs.import_lease import Lease
 from jobs.import_outcomes import TooManyInvalidError
@@ -24,7 +25,7 @@ from jobs.import_staged import Invalid, Staged
 from jobs.queries import Context
 from schemas.dataset import Dataset
 from schemas.tables import DEAD_LETTERS, UPLOADED_ROWS
-from sinks.ingested_data import Upserted, discard, upsert
+from sinks.ingested_data import Upserted, discard, take_turn, upsert
 from sources.import_errors import RowError, write_errors
 from sources.import_jobs import COMPLETED, COMPLETED_WITH_ERRORS, FAILED, Counts
 from sources.import_queue import SESSION, Claim, ImportQueue
@@ -34,6 +35,7 @@ from sources.unpack import Limits
 from transformations.uploads import Origin
 
 _NOTHING = Upserted(0, 0, 0)
+_log = logger(__name__)
 
 
 class Attempt:
@@ -44,7 +46,7 @@ class Attempt:
         self._context, self._landing, self._queue, self._claim = context, landing, queue, claim
         self._settings = context.settings
         self._job = claim.job
-        self.name = f"import_{self._job.id.hex}_{claim.attempt}"
+        self.name = claim.name
         self._stager = Stager(context, self.name)
         self._counts: Counts | None = None
         self.timings: dict[str, float] = {}
@@ -87,11 +89,17 @@ class Attempt:
         self._stager.interrupt()
 
     def forget(self) -> None:
-        """Leave nothing of it in PostgreSQL's staging. Only while the job is ours: later it is another's."""
-        with connected(self._conninfo, "staging of imports") as connection:
-            discard(connection, self._job.id)
+        """Leave nothing of it in PostgreSQL's staging, while the job is ours: later that is another's.
+
+        Where it cannot be done now, `discard_orphans` does it when the job is over.
+        """
         if self._counts is not None:  # what the upsert did is undone
             self._counts = replace(self._counts, rows_inserted=0, rows_updated=0, rows_unchanged=0)
+        try:
+            with self._queue.holding(self._claim) as connection:
+                discard(connection, self._job.id)
+        except HeadwaterError as fault:
+            _log.warning("staging_not_dropped", job_id=str(self._job.id), why=str(fault))
 
     @property
     def _conninfo(self) -> str:
@@ -119,6 +127,8 @@ class Attempt:
         fail_at(QUERY, "before_write")
         lease.check()
         with self._queue.holding(self._claim) as connection:
+            # Whoever only waits may still be told to stop.
+            take_turn(connection, self._job.tenant_id, self._job.dataset, lease.check)
             lease.let_finish()
             with self._step("upsert", lease):
                 self._upsert(connection, counts)

@@ -18,6 +18,7 @@ from headwater.errors import SetupError
 from headwater.execution import busy
 from headwater.failpoints import fail_at, fail_during
 from headwater.files import folders, local_folders
+from headwater.log import logger
 from headwater.tables import append_once, ensure_table, forget_table, read_table
 from jobs.file_rows import file_chunks
 from jobs.import_outcomes import UnfitOptionsError
@@ -28,11 +29,13 @@ from schemas.dataset import Dataset, dataset, read_as
 from schemas.rows import Chunk
 from schemas.tables import STAGED_COLUMNS, STAGING, staging
 from sources.import_jobs import Job
+from sources.import_queue import ATTEMPT
 from sources.landing.base import ABANDONED
 from sources.scratch import Readable
 from sources.sniff import PARQUET
 
 QUERY = "import-files"
+_log = logger(__name__)
 # So much of a file is judged on the driver. A row of Parquet counts as so many bytes.
 SMALL_BYTES = 1 << 20
 PARQUET_ROW_BYTES = 64
@@ -88,7 +91,14 @@ class Stager:
             yield self._in_delta(Stage(parts, of, max_raw_row, self._rows_read))
         finally:
             spark.removeJobTag(self._name)
+            self._forget()
+
+    def _forget(self) -> None:
+        """A table that stays is swept later: it must not hide how the attempt ended."""
+        try:
             forget_table(self._context.spark, self._context.settings, staging(self._name).full_name)
+        except Exception as fault:  # Spark's, Delta's, the disk's
+            _log.warning("staging_not_dropped", table=self._name, why=type(fault).__name__)
 
     def interrupt(self) -> None:
         """End the jobs of Spark's that are at work on the rows."""
@@ -111,7 +121,8 @@ def sweep_staging(context: Context, older: timedelta = ABANDONED) -> int:
     """Remove the tables of workers that were killed a while ago: how many."""
     root = f"{context.settings.lake_root}/{STAGING}"
     found = folders(context.spark, root) if context.settings.lake_is_remote else local_folders(root)
-    old = [name for name, changed in found.items() if changed < time.time() - older.total_seconds()]
+    before = time.time() - older.total_seconds()
+    old = [name for name, changed in found.items() if ATTEMPT.fullmatch(name) and changed < before]
     for name in old:
         forget_table(context.spark, context.settings, staging(name).full_name)
     return len(old)

@@ -7,6 +7,7 @@ ones before it left, so none is inserted twice, no count is lost and no two wait
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from pyspark.sql import DataFrame
 
 from headwater.errors import LostError, QualityError, TransientError
-from headwater.postgres import Connection, classified, connected, unless_locked
+from headwater.postgres import LETS_GO, Connection, classified, connected, unless_locked
 from headwater.worker import forget_archives
 from sinks.postgres_copy import CopyTarget
 from sinks.postgres_lines import Sent, row_lines, send
@@ -27,11 +28,15 @@ SCHEMA = "staging"
 COLUMNS = ("content_hash", "data", "line")
 PARTITIONS = 2
 _BAD_DATA = "22"
-SESSION = "-c jit=off -c timezone=UTC -c lock_timeout=30s -c statement_timeout=1800s"
-# Of the transaction that upserts: millions of rows are sorted, in memory as far as it goes. A task that
-# should be over is waited for as others wait for a lock; the turn of another import may be long.
-WITHIN = "SET LOCAL jit = off; SET LOCAL work_mem = '128MB'; SET LOCAL statement_timeout = '1800s'"
-LOCKS, TURNS = "SET LOCAL lock_timeout = '30s'", "SET LOCAL lock_timeout = '1800s'"
+# No statement is too long: how many rows a file may have is a matter of uploads.max_unpacked_bytes.
+SESSION = f"{LETS_GO} -c jit=off -c timezone=UTC -c lock_timeout=30s -c statement_timeout=0"
+# Of the transaction that upserts: millions of rows are sorted, in memory as far as it goes, and then it waits
+# while Delta is written.
+WITHIN = (
+    "SET LOCAL jit = off; SET LOCAL work_mem = '128MB'; SET LOCAL lock_timeout = '30s';"
+    " SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+)
+_ASKED_EVERY_S = 0.5
 _TABLE = "import_{}"
 _TABLE_NAME = re.compile(r"import_([0-9a-f]{32})")
 _RESULT = pa.schema([("rows", pa.int64()), ("transaction", pa.string()), ("sqlstate", pa.string())])
@@ -40,10 +45,7 @@ _CREATE = """
 CREATE UNLOGGED TABLE {table} (content_hash BYTEA NOT NULL, data JSONB NOT NULL, line BIGINT NOT NULL)
 WITH (autovacuum_enabled = off)
 """
-_VERSION = """
-SELECT floor(extract(epoch FROM created_at) * 1000)::bigint << 20 FROM ingestion_jobs WHERE id = %s
-"""
-_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%s, hashtextextended(%s, 0)))"
+_TURN = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, hashtextextended(%s, 0)))"
 # What others of this tenant and dataset left. Then the rows that are there, once for each job; then the rest,
 # in the order of the index.
 _THERE = "SELECT EXISTS (SELECT FROM ingested_data WHERE tenant_id = %(tenant)s AND dataset = %(dataset)s)"
@@ -106,6 +108,17 @@ def stage(dsn: str, job_id: UUID, copied: Callable[[CopyTarget], Sequence[Sent]]
         connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, json.dumps(note)))
 
 
+def take_turn(
+    connection: Connection, tenant: str, dataset: str, waiting: Callable[[], None] = lambda: None
+) -> None:
+    """Wait until no other import of this tenant and dataset is at its upsert; others wait for this one until
+    the caller's transaction ends. `waiting` is called before each look but the first, and may raise.
+    """
+    while connection.execute(_TURN, (dataset, tenant)).fetchone() != (True,):
+        waiting()
+        time.sleep(_ASKED_EVERY_S)
+
+
 def upsert(connection: Connection, job_id: UUID, tenant: str, dataset: str) -> Upserted:
     """Staged rows → ingested_data, and the staging table is dropped. Within the caller's transaction, which
     reads what is committed (PostgreSQL's default). Faults of the server are psycopg's.
@@ -115,12 +128,9 @@ def upsert(connection: Connection, job_id: UUID, tenant: str, dataset: str) -> U
     """
     table = _staging(job_id)
     connection.execute(WITHIN)
-    connection.execute(LOCKS)
     staged = _settled(connection, job_id)
     values = {"job": job_id, "tenant": tenant, "dataset": dataset, "version": _version(connection, job_id)}
-    connection.execute(TURNS)
-    connection.execute(_TURN, (dataset, tenant))
-    connection.execute(LOCKS)
+    take_turn(connection, tenant, dataset)
     there = connection.execute(_THERE, values).fetchone() == (True,)
     updated = 0
     if there:

@@ -7,6 +7,7 @@ time here is PostgreSQL's. What a worker writes of its job elsewhere in the data
 
 import json
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from sources.import_jobs import CANCELLED, COLUMNS, ENTER, FAILED, SAME_FILE, Co
 
 SESSION = "-c jit=off -c timezone=UTC -c lock_timeout=30s -c statement_timeout=60s"
 _JITTER = 0.25
+# What an attempt calls the things that it makes for itself: `Claim.name`.
+ATTEMPT = re.compile(r"import_[0-9a-f]{32}_[0-9]+")
 _DUE = """
   SELECT id FROM ingestion_jobs
   WHERE status IN ('PENDING', 'PROCESSING') AND coalesce(lease_until, next_attempt_at) <= now() AND ({which})
@@ -87,6 +90,11 @@ class Claim:
     @property
     def attempt(self) -> int:
         return self.job.attempts
+
+    @property
+    def name(self) -> str:
+        """Of what this attempt makes for itself; no other attempt has it."""
+        return f"import_{self.job.id.hex}_{self.attempt}"
 
     @property
     def tries(self) -> int:

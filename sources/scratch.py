@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from headwater.errors import HeadwaterError, SetupError, TransientError
 from sources import sniff
+from sources.import_queue import ATTEMPT
 from sources.landing.base import ABANDONED, Landing
 from sources.unpack import Limits, members
 
@@ -75,6 +76,8 @@ def sweep(root: Path, older: timedelta = ABANDONED) -> int:
     """Remove the folders of workers that were killed a while ago: how many."""
     removed = 0
     for folder in root.iterdir() if root.is_dir() else ():
+        if not ATTEMPT.fullmatch(folder.name):  # somebody else's, in a folder that is shared
+            continue
         with suppress(FileNotFoundError):  # its worker has just removed it
             if folder.stat().st_mtime < time.time() - older.total_seconds():
                 shutil.rmtree(folder, ignore_errors=True)

@@ -85,7 +85,7 @@ async def events(request: Request) -> Response:
 
 @router.post("/jobs/{job_id}/cancel", response_model=JobModel, responses=CANCEL_REFUSALS, openapi_extra=JOB)
 async def cancel(request: Request) -> Response:
-    """End a job: 200 when it has, 202 when its worker is asked to. What was imported stays."""
+    """End a job: 200 when it has, 202 when its worker is asked to; rows that are being written then stay."""
     room = services(request)
     caller = await room.admit(request, UPLOAD_WRITE)
     asked(request, {})

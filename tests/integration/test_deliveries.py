@@ -14,9 +14,10 @@ from headwater import delta_log
 from headwater.identity import event_id
 from headwater.settings import ROOT, Settings, load_settings
 from headwater.tables import table_path
-from jobs import runs, webhook_letters
+from jobs import runs
 from jobs.deliveries import app
 from local.receiver import Receiver
+from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS, JOB_RUNS
 from tests.conftest import RECEIVER_SECRET as SECRET
 from tests.integration.outbox_harness import Leads, lead, migrated_database, settings_of
@@ -29,7 +30,7 @@ Words = Callable[..., Ended]
 def settings(tmp_path: Path) -> Iterator[Settings]:
     with migrated_database() as name:
         found = settings_of(name, lake=str(tmp_path / "lake"))
-        delta_log.create(table_path(found, DEAD_LETTERS.full_name), webhook_letters.SCHEMA, [], {})
+        delta_log.create(table_path(found, DEAD_LETTERS.full_name), LETTERS, [], {})
         delta_log.create(table_path(found, JOB_RUNS.full_name), runs.SCHEMA, [], {})
         yield found
 

@@ -90,12 +90,13 @@ def test_a_file_that_is_not_in_storage_is_a_loss(landing: LocalLanding, tmp_path
 
 
 def test_what_was_left_a_day_ago_is_swept_and_newer_folders_stay(tmp_path: Path) -> None:
-    for name, hours in (("old", 25), ("new", 1)):
+    old, new = (f"import_{uuid.uuid4().hex}_{number}" for number in (1, 12))
+    for name, hours in ((old, 25), (new, 1), ("of somebody else", 25)):
         (tmp_path / name).mkdir()
         then = time.time() - hours * 3600
         os.utime(tmp_path / name, (then, then))
     assert sweep(tmp_path, timedelta(days=1)) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert {path.name for path in tmp_path.iterdir()} == {new, "of somebody else"}
     assert sweep(tmp_path / "not there") == 0
 
 

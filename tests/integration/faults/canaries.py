@@ -45,7 +45,9 @@ def found(world: World, servers: list[Path]) -> dict[str, list[str]]:
     files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*"))]
     words = {str(file): _words_in(file) for file in files if file.is_file()}
     assert len(words) > 20
-    assert any(file.is_file() for file in (world.folder / "events").rglob("*"))
+    events = [file for file in (world.folder / "events").rglob("*") if file.is_file()]
+    assert any(b"SparkListenerApplicationStart" in file.read_bytes() for file in events)
+    assert any("elasticsearch" in file for file in words)
     return {file: named for file, named in words.items() if named}
 
 

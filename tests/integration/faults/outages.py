@@ -46,7 +46,11 @@ class Outages:
         """The job, with Spark's events kept: they too may name nobody."""
         events = self.world.folder / "events"
         events.mkdir()
-        conf = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": str(events)}
+        conf = {
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": str(events),
+            "spark.eventLog.compress": "false",  # so that words can be found in it
+        }
         spark = json.dumps({"spark.ui.enabled": "false", **conf})
         most = {"HEADWATER_STREAMS__MAX_OFFSETS_PER_TRIGGER": str(BATCH)}
         self.job = self.world.start("run", "--domain", "leads", HEADWATER_SPARK__CONF=spark, **most)

@@ -13,7 +13,7 @@ import pytest
 from headwater.postgres import Connection
 from headwater.settings import Settings
 from local.postgres import dsn
-from sinks.ingested_data import Upserted, upsert
+from sinks.ingested_data import Upserted, take_turn, upsert
 from tests.integration.broker import eventually
 from tests.integration.uploads.harness import ask
 from tests.integration.uploads.staged_rows import DATASET, TENANT, entered_job, hash_of, staged, upserted
@@ -89,6 +89,16 @@ def test_the_second_of_two_inserts_all_when_the_first_gave_up(
     assert counts(database) == {hash_of(1): 1, hash_of(2): 1}
 
 
+def test_who_waits_for_a_turn_may_be_told_to_stop(writers: list[Connection]) -> None:
+    def stop() -> None:
+        raise ZeroDivisionError
+
+    with writers[0].transaction():
+        take_turn(writers[0], TENANT, DATASET)
+        with pytest.raises(ZeroDivisionError), writers[1].transaction():
+            take_turn(writers[1], TENANT, DATASET, stop)
+
+
 @pytest.mark.parametrize(("tenant", "dataset"), [("globex", DATASET), (TENANT, "companies")])
 def test_imports_of_other_tenants_and_datasets_do_not_wait(
     writers: list[Connection], database: str, tenant: str, dataset: str
@@ -122,7 +132,10 @@ def test_two_that_stage_one_job_at_once_make_its_table_twice(
 
 
 def waits(database: str) -> list[tuple[UUID, ...]]:
-    """Sessions that wait for their turn."""
-    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    """Sessions that have asked for their turn, and will again."""
+    query = """
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'
+      AND query LIKE '%pg_try_advisory_xact_lock%'
+    """
     with psycopg.connect(dsn("postgres", "postgres-superuser", database)) as connection:
         return connection.execute(query).fetchall()

@@ -273,9 +273,9 @@ def _connections(api: UploadApi) -> int:
 def test_uploads_are_counted_and_logged_without_what_they_hold(settings: Settings, tmp_path: Path) -> None:
     with upload_api(tmp_path, settings) as api:
         job = job_of(api, api.upload(b"email\ncanary.ada@example.com\n", name="canary-name.csv"))
-        api.upload(b"", name="canary-name.csv")
+        refused = api.upload(b"", name="canary-name.csv")
         metrics = httpx.get(f"{api.url}/metrics").text
-        log = api.log.read_text()
+        log = api.logged(refused)
     assert 'ingest_api_uploads_total{outcome="queued"} 1.0' in metrics
     assert 'ingest_api_uploads_total{outcome="refused"} 1.0' in metrics
     assert f"ingest_api_upload_bytes_total {float(job['bytes'])}" in metrics
