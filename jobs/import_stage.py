@@ -39,6 +39,7 @@ _log = logger(__name__)
 # So much of a file is judged on the driver. A row of Parquet counts as so many bytes.
 SMALL_BYTES = 1 << 20
 PARQUET_ROW_BYTES = 64
+FEW_BYTES = 64 << 20  # of staged rows
 # Chunks of 4 MiB in a task: a file of the staging table each.
 CHUNKS_A_TASK = 16
 
@@ -79,10 +80,10 @@ class Stager:
     @contextmanager
     def staged(self, parts: tuple[Part, ...], of: Dataset, max_raw_row: int) -> Iterator[Staged]:
         """The staged rows of a file, for as long as the block runs."""
-        if sum(_weight(part.chunk) for part in parts) <= SMALL_BYTES:
+        small = sum(_weight(part.chunk) for part in parts) <= SMALL_BYTES
+        if small and (rows := _few(parts, of, max_raw_row)) is not None:
             fail_at(QUERY, "task")
-            batches = chain.from_iterable(staged_rows(part, of, max_raw_row) for part in parts)
-            yield StagedHere(self._context, pa.Table.from_batches(batches, SCHEMA))
+            yield StagedHere(self._context, rows)
             return
         spark = self._context.spark.sparkContext
         self._rows_read = spark.accumulator(0)
@@ -115,6 +116,17 @@ class Stager:
         fail_during(QUERY, "task", lambda: busy(spark))
         append_once(numbers.mapInArrow(work, STAGED_COLUMNS), settings, table.full_name, self._name, 0)
         return StagedInDelta(self._context, read_table(spark, settings, table.full_name))
+
+
+def _few(parts: tuple[Part, ...], of: Dataset, max_raw_row: int) -> pa.Table | None:
+    """Staged rows; None when they are more than the driver should hold, as a small file of Parquet may be."""
+    batches, size = [], 0
+    for batch in chain.from_iterable(staged_rows(part, of, max_raw_row) for part in parts):
+        batches.append(batch)
+        size += batch.nbytes
+        if size > FEW_BYTES:
+            return None
+    return pa.Table.from_batches(batches, SCHEMA)
 
 
 def sweep_staging(context: Context, older: timedelta = ABANDONED) -> int:

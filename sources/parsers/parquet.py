@@ -1,9 +1,16 @@
-"""Parquet: one chunk a row group, read in batches. Days and times keep their type, all else becomes text."""
+"""Parquet: one chunk a row group, read in batches. Days and times keep their type, all else becomes text.
+
+A few bytes of a file may say the same long text in a million rows. So texts are read as the numbers of their
+values, and written out some at a time.
+"""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from schemas.dataset import Dataset
@@ -13,7 +20,11 @@ from sources.parsers.header import IGNORED, matched
 from sources.parsers.native import fits, written
 
 _BATCH_ROWS = 65_536
+_BATCH_CELLS = 2_000_000
+_BATCH_BYTES = 64 << 20  # of texts that are written out
 _GROUP_ROWS = 10_000_000
+_GROUP_BYTES = 4 << 30
+_DELTA = "DELTA_BYTE_ARRAY"
 
 
 def split(path: Path, dataset: Dataset, _scratch: Path) -> Iterator[Chunk]:
@@ -33,20 +44,30 @@ def split(path: Path, dataset: Dataset, _scratch: Path) -> Iterator[Chunk]:
         first += count
 
 
-def _opened(path: Path) -> parquet.ParquetFile:
+def _opened(path: Path, numbered: Sequence[str] = ()) -> parquet.ParquetFile:
+    """The file; columns that are `numbered` are read as numbers of their values."""
     if not path.stat().st_size:
         raise RefusedFileError("empty_file")
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, read_dictionary=list(numbered))
     except (pa.ArrowException, OSError) as error:
         raise RefusedFileError("malformed_parquet") from error
 
 
 def read(chunk: Chunk, dataset: Dataset) -> Iterator[Parsed]:
     """The rows of a row group, some ten thousand at a time. Raises RefusedFileError where it is broken."""
-    first = chunk.first
+    first, size = chunk.first, 0
     with _opened(Path(chunk.path)) as file:
-        batches = file.iter_batches(_BATCH_ROWS, row_groups=[chunk.offset], use_threads=False)
+        group = file.metadata.row_group(chunk.offset)
+        texts = {field.name for field in file.schema_arrow if _is_text(field.type)}
+    numbered = [
+        column.path_in_schema
+        for column in _columns(group)
+        if column.path_in_schema in texts and _shares(column)
+    ]
+    rows = _batch_rows(group, numbered)
+    with _opened(Path(chunk.path), numbered) as file:
+        batches = file.iter_batches(rows, row_groups=[chunk.offset], use_threads=False)
         while True:
             try:
                 batch = next(batches, None)
@@ -54,8 +75,67 @@ def read(chunk: Chunk, dataset: Dataset) -> Iterator[Parsed]:
                 raise RefusedFileError("malformed_parquet", first) from error
             if batch is None:
                 return
-            yield _parsed(batch, first, chunk.names, dataset)
-            first += batch.num_rows
+            sizes = _sizes(batch)
+            size += int(sizes.sum())
+            if size > _GROUP_BYTES:
+                raise RefusedFileError("too_large_group", first)
+            for part in _parts(batch, sizes):
+                yield _parsed(part, first, chunk.names, dataset)
+                first += part.num_rows
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return kind in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary())
+
+
+def _columns(group: parquet.RowGroupMetaData) -> list[parquet.ColumnChunkMetaData]:
+    return [group.column(place) for place in range(group.num_columns)]
+
+
+def _shares(column: parquet.ColumnChunkMetaData) -> bool:
+    """Whether rows refer to a list of values, all of them."""
+    return any("DICTIONARY" in way for way in column.encodings) and _DELTA not in column.encodings
+
+
+def _batch_rows(group: parquet.RowGroupMetaData, numbered: Sequence[str]) -> int:
+    """So many rows are read at once. Texts that are not numbered stand in the file one by one, but for those
+    that are nested, or told by what they have in common with the one before: of these each may be as long as
+    the whole column.
+    """
+    rows = min(_BATCH_ROWS, _BATCH_CELLS // max(int(group.num_columns), 1))
+    for column in _columns(group):
+        if column.physical_type == "BYTE_ARRAY" and column.path_in_schema not in numbered:
+            size = int(column.total_uncompressed_size)
+            alone = not _shares(column) and _DELTA not in column.encodings
+            a_row = size // max(int(group.num_rows), 1) if alone else size
+            rows = min(rows, _BATCH_BYTES // max(a_row, 1))
+    return max(rows, 1)
+
+
+def _sizes(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The bytes of each row's numbered texts, written out."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+            sizes += pc.fill_null(lengths.take(column.indices), 0).to_numpy(zero_copy_only=False)
+    return sizes
+
+
+def _parts(
+    batch: pa.RecordBatch, sizes: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> Iterator[pa.RecordBatch]:
+    """The rows in order, as many at once as are some megabytes, their texts written out."""
+    numbers = np.cumsum(sizes) // _BATCH_BYTES
+    bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), batch.num_rows]
+    for begin, end in pairwise(bounds):
+        part = batch.slice(begin, end - begin)
+        columns = [
+            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            for column in part.columns
+        ]
+        yield pa.RecordBatch.from_arrays(columns, names=part.schema.names)
 
 
 def _parsed(batch: pa.RecordBatch, first: int, names: Sequence[str], dataset: Dataset) -> Parsed:
