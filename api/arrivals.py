@@ -18,6 +18,8 @@ from sources.landing.base import Landing, Stored, Writer
 from sources.unpack import Limits, inspect, probe
 from sources.zip_directory import UnpackError
 
+CLEARED_WITHIN_S = 5.0
+
 
 @dataclass(frozen=True)
 class Arrived:
@@ -34,6 +36,7 @@ class Arrivals:
         self.uploads = uploads
         self.landing = landing
         self._threads = ThreadPoolExecutor(uploads.at_once, thread_name_prefix="upload")
+        self._clearing: set[asyncio.Task[None]] = set()
 
     async def take(self, key: str, content: AsyncIterator[bytes]) -> Arrived:
         """All of the content. Raises Problem 400, 413, 415 or 422; storage's faults as they are."""
@@ -43,10 +46,10 @@ class Arrivals:
                 await arrival.add(chunk)
             return await arrival.finish()
         except UnpackError as fault:
-            await asyncio.shield(arrival.abort())
+            await self._clear(arrival)
             raise Problem(422, "archive_refused", (Fault("", fault.code, fault.message),)) from None
         except BaseException:
-            await asyncio.shield(arrival.abort())
+            await self._clear(arrival)
             raise
 
     async def forget(self, key: str) -> None:
@@ -57,8 +60,18 @@ class Arrivals:
         """Run what waits for the disk or the network."""
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *values)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
+        """Nobody waits any more for an upload that a stop has ended: but for what it has stored, here."""
+        if self._clearing:
+            await asyncio.wait(self._clearing, timeout=CLEARED_WITHIN_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _clear(self, arrival: "_Arrival") -> None:
+        """Goes on when the caller is cancelled."""
+        clearing = asyncio.create_task(arrival.abort())
+        self._clearing.add(clearing)
+        clearing.add_done_callback(self._clearing.discard)
+        await asyncio.shield(clearing)
 
 
 class _Arrival:

@@ -47,7 +47,7 @@ class Services:
         await self.rate.close()
         await self.sessions.close()
         await self.jobs.stop()
-        self.arrivals.stop()
+        await self.arrivals.stop()
 
     async def admit(self, request: Request, scope: str) -> Principal:
         """The caller, if it may and is not too fast. Raises Problem 401, 403 or 429."""
