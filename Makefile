@@ -16,7 +16,7 @@ INSTALLED := .venv/.requirements-$(REQUIREMENTS)
 INSTALLED_BENCH := .venv/.requirements-bench-$(REQUIREMENTS_BENCH)
 JARS := jars/.pom-$(POM)
 
-.PHONY: help setup tools servers up down status logs demo test browser test-faults with-stack archive test-fast check bench clean
+.PHONY: help setup tools servers up down status logs demo test browser test-faults compiler with-stack archive test-fast check bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,10 +43,13 @@ test: browser with-stack ## Run all tests on real servers (starts the stack, and
 
 # Two files at a time: much of it is waiting for outages to pass.
 test-faults: TESTS = tests/integration/faults -n 2 --dist loadfile
-test-faults: archive with-stack ## Run the tests that kill, cut off and rebuild; minutes each
+test-faults: compiler archive with-stack ## Run the tests that kill, cut off and rebuild; minutes each
 
 browser:
 	@command -v chromium >/dev/null || { echo "test: missing; install with: apt-get install chromium" >&2; exit 2; }
+
+compiler:
+	@command -v gcc >/dev/null || { echo "test-faults: missing; install with: apt-get install gcc" >&2; exit 2; }
 
 with-stack: setup
 	@if $(VENV)/python -m local status >/dev/null 2>&1; then was=up; else was=down; fi; \

@@ -42,11 +42,12 @@ ERRORS = """
 SELECT id, line, column_name AS "column", code, message, raw_row FROM validation_errors
 WHERE job_id = %(id)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
 """
-# A job that waits ends at once; one that runs is asked to, and ends at its worker's next heartbeat.
+# A job that waits ends at once; one that runs is asked to, and ends at its worker's next heartbeat. One whose
+# rows are on their way to the tables is past that: it will be done.
 CANCEL = f"""
 UPDATE ingestion_jobs SET cancel_requested = true,
-  status = CASE status WHEN 'PENDING' THEN 'CANCELLED' ELSE status END,
-  finished_at = CASE status WHEN 'PENDING' THEN now() END
+  status = CASE WHEN status = 'PENDING' AND appending_at IS NULL THEN 'CANCELLED' ELSE status END,
+  finished_at = CASE WHEN status = 'PENDING' AND appending_at IS NULL THEN now() END
 WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND status IN ('PENDING', 'PROCESSING')
 RETURNING {COLUMNS}
 """  # noqa: S608 - names of this file only

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from pyarrow.dataset import dataset, field
 from pyspark.sql import DataFrame
@@ -21,6 +22,7 @@ _TABLES_KEPT_OPEN = 64
 # the tables themselves ask Spark for none.
 CHECKPOINT_EVERY = 50
 NO_CHECKPOINTS = "1000000000"
+SMALL_BYTES = 32 << 20  # files of less are put together
 
 
 def committed(path: str, application: str) -> int | None:
@@ -77,6 +79,21 @@ def append_rows(rows: pa.Table, path: str, mark: tuple[str, int] | None = None) 
     marks = CommitProperties(app_transactions=[Transaction(*mark)] if mark else None)
     write_deltalake(_opened(path), rows, mode="append", commit_properties=marks)
     return _checkpointed(path, version(path))
+
+
+def compact(path: str, at_least: int) -> int:
+    """Put small files of the table together, if there are so many: how many went. No row changes, and streams
+    that read the table see none of it.
+
+    Whoever commits, delta-rs or Spark, looks at every file that the table has.
+    """
+    table = _opened(path)
+    sizes = pa.table(table.get_add_actions())["size_bytes"]
+    if (pc.sum(pc.less(sizes, SMALL_BYTES)).as_py() or 0) < at_least:
+        return 0
+    found = table.optimize.compact(target_size=SMALL_BYTES, max_concurrent_tasks=1)
+    _checkpointed(path, version(path))
+    return int(found["numFilesRemoved"])
 
 
 def _checkpointed(path: str, version: int) -> bool:

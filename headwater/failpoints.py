@@ -4,7 +4,7 @@ Points, in the order a micro-batch meets them: offsets (its range is in the chec
 task (a task is running), before_write, after_write (tables written, ledger not), in_transaction (PostgreSQL,
 not committed), before_commit (all written, the batch not yet in the checkpoint's commit log).
 An import has task, before_write (staged and loaded), in_transaction (rows upserted), after_write (Delta
-appended, PostgreSQL not committed), before_commit (all done, files not removed), letter (not marked).
+appended, PostgreSQL not committed), before_commit (all done), file_gone and letter (not marked).
 A loop's step has after_write (sent, not marked) and before_commit (dead letters written, not marked).
 """
 

@@ -25,20 +25,18 @@ def delete_folder(spark: SparkSession, path: str) -> bool:
     return bool(files.delete(place, True))
 
 
-def folders(spark: SparkSession, path: str) -> dict[str, float]:
-    """The folders in a folder, by name, and when each was last changed, in seconds since 1970."""
+def folders(spark: SparkSession, path: str) -> list[str]:
+    """The names of the folders in a folder."""
     files, place = _resolve(spark, path)
     if not files.exists(place):
-        return {}
-    found = [status for status in files.listStatus(place) if status.isDirectory()]
-    return {str(one.getPath().getName()): one.getModificationTime() / 1000 for one in found}
+        return []
+    return [str(one.getPath().getName()) for one in files.listStatus(place) if one.isDirectory()]
 
 
-def local_folders(path: str) -> dict[str, float]:
+def local_folders(path: str) -> list[str]:
     """The same of a folder of this machine, without a JVM."""
     root = Path(path)
-    found = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
-    return {folder.name: folder.stat().st_mtime for folder in found}
+    return [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
 
 
 def plain_local_files(spark: SparkSession) -> None:

@@ -129,6 +129,14 @@ def append_rows(
             trim(settings.lake_root, path, delta_log.table_id(path))
 
 
+def compact(settings: Settings, full_name: str, at_least: int) -> int:
+    """Put the small files of a table of a local lake together, if there are so many: how many went."""
+    if settings.lake_is_remote:
+        return 0
+    with commit_lock(settings.lake_root, full_name):
+        return delta_log.compact(table_path(settings, full_name), at_least)
+
+
 def _is_new(path: str, application: str, batch_id: int) -> bool:
     done = delta_log.committed(path, application)
     return done is None or done < batch_id

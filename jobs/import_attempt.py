@@ -3,6 +3,7 @@ public.validation_errors and ops.dead_letters, and the end of its job.
 
 Until all rows are staged and the share of invalid ones is known, no target is touched. Then one transaction
 holds the job: rows and errors in PostgreSQL, appends to Delta that carry the job's mark, the job's end.
+Nothing takes appends back, so from just before them on the job can neither be cancelled nor fail.
 Safe to run again after a death at any point: what is not committed is undone, what carries the mark is not
 written twice, and a row that the job has counted it does not count again.
 """
@@ -16,7 +17,7 @@ from itertools import islice
 from headwater.errors import HeadwaterError, LostError, TransientError
 from headwater.failpoints import fail_at
 from headwater.log import logger
-from headwater.postgres import Connection, writer_conninfo
+from headwater.postgres import Connection, connected, writer_conninfo
 from headwater.version import CODE_VERSION
 from jobs.import_lease import Lease
 from jobs.import_outcomes import TooManyInvalidError
@@ -80,7 +81,9 @@ class Attempt:
                     staged = held.enter_context(self._stager.staged(parts, of, uploads.max_raw_row))
                     self._counts = counts = staged.counts()
                     errors = self._errors(staged, several=len(files) > 1)
-                if not of.tolerates(counts.rows_read, counts.rows_invalid, uploads.max_invalid_share):
+                decided = self._job.appending_at is not None  # by an attempt that died behind its appends
+                fine = of.tolerates(counts.rows_read, counts.rows_invalid, uploads.max_invalid_share)
+                if not decided and not fine:
                     self._refuse(counts, errors, lease)
                 self._write(staged, counts, errors, self._origin(of), lease)
 
@@ -89,15 +92,12 @@ class Attempt:
         self._stager.interrupt()
 
     def forget(self) -> None:
-        """Leave nothing of it in PostgreSQL's staging, while the job is ours: later that is another's.
-
-        Where it cannot be done now, `discard_orphans` does it when the job is over.
-        """
+        """Leave nothing of it in PostgreSQL's staging; if that cannot be done now, a sweep does it."""
         if self._counts is not None:  # what the upsert did is undone
             self._counts = replace(self._counts, rows_inserted=0, rows_updated=0, rows_unchanged=0)
         try:
-            with self._queue.holding(self._claim) as connection:
-                discard(connection, self._job.id)
+            with connected(self._conninfo, self.name) as connection:
+                discard(connection, self.name)
         except HeadwaterError as fault:
             _log.warning("staging_not_dropped", job_id=str(self._job.id), why=str(fault))
 
@@ -123,7 +123,7 @@ class Attempt:
     ) -> None:
         if counts.rows_valid:
             with self._step("load", lease):
-                staged.load(self._conninfo, self._job.id)
+                staged.load(self._conninfo, self.name)
         fail_at(QUERY, "before_write")
         lease.check()
         with self._queue.holding(self._claim) as connection:
@@ -134,6 +134,7 @@ class Attempt:
                 self._upsert(connection, counts)
                 self._write_errors(connection, errors)
             fail_at(QUERY, "in_transaction")
+            lease.no_way_back()
             with self._step("append", lease):
                 self._append(staged, counts, origin)
             fail_at(QUERY, "after_write")
@@ -145,7 +146,7 @@ class Attempt:
         """What was loaded must be what is staged: another worker's late task may have been there, too."""
         done = _NOTHING
         if counts.rows_valid:
-            done = upsert(connection, self._job.id, self._job.tenant_id, self._job.dataset)
+            done = upsert(connection, self.name, self._job.id, self._job.tenant_id, self._job.dataset)
         if done.inserted + done.updated + done.unchanged != counts.rows_valid:
             raise TransientError("PostgreSQL does not hold the rows that were sent; they are sent again")
         self._counts = replace(
@@ -172,7 +173,7 @@ class Attempt:
 
     def _finish(self, connection: Connection, lease: Lease, status: str, error: str | None) -> None:
         """Its end, in the transaction. A heartbeat would wait for that from now on."""
-        lease.close()
+        lease.still()
         if not self._queue.finish(self._claim, status, self.counts, self.timings, error, within=connection):
             raise LostError(f"job {self._job.id} is not this worker's any more")
 

@@ -9,36 +9,28 @@ import time
 from socket import gethostname
 from uuid import UUID, uuid4
 
-from headwater.errors import HeadwaterError, LostError, SetupError
+from headwater.errors import LostError, SetupError
 from headwater.log import logger
-from headwater.metrics import DEAD, EVENTS, IMPORTS
-from headwater.postgres import connected, writer_conninfo
+from headwater.metrics import DEAD, EVENTS, IMPORTS, PENDING
 from headwater.tables import ensure_table
 from jobs.faults import translate
 from jobs.import_attempt import Attempt
-from jobs.import_lease import Lease, Why
+from jobs.import_lease import BrokenOffError, Lease, Why
+from jobs.import_leftovers import compact_tables, drop_files, sweep
 from jobs.import_letters import write_letters
 from jobs.import_outcomes import TooManyInvalidError, outcome
-from jobs.import_stage import QUERY, sweep_staging
+from jobs.import_stage import QUERY
 from jobs.queries import Context
 from schemas.tables import DEAD_LETTERS, UPLOADED_ROWS
-from sinks.ingested_data import discard_orphans
-from sources import scratch
-from sources.import_jobs import CANCELLED, COMPLETED, COMPLETED_WITH_ERRORS, FAILED, Job
-from sources.import_queue import SESSION, Claim, ImportQueue
+from sources.import_jobs import CANCELLED, COMPLETED, COMPLETED_WITH_ERRORS, FAILED
+from sources.import_queue import Claim, ImportQueue
 from sources.landing.registry import landing_of
 from sources.zip_directory import UnpackError
 from transformations.uploads import STAGE, STREAM
 
 LOOK_EVERY_S = 1.0
 SWEEP_EVERY_S = 3600.0
-# Ends of a job after which its file goes, unless uploads.keep_files is one of these.
-_GOES_UNLESS = {
-    COMPLETED: ("all",),
-    COMPLETED_WITH_ERRORS: ("all",),
-    FAILED: ("all", "failed"),
-    CANCELLED: ("all", "failed"),
-}
+COMPACT_EVERY = 200  # jobs, each a file of the tables
 _log = logger(__name__)
 
 
@@ -56,6 +48,7 @@ class ImportFiles:
         self._queue = ImportQueue(context.settings, self._worker)
         self._landing = landing_of(context.settings)
         self._swept: float | None = None
+        self._done_since = 0
 
     def prepare(self) -> None:
         """Create the tables that are missing."""
@@ -65,7 +58,9 @@ class ImportFiles:
     def step(self) -> int:
         """Do the job that is due longest, or write the letters of those that failed: how many."""
         self._sweep()
+        drop_files(self._context, self._landing, self._queue)
         done = write_letters(self._context, self._queue)
+        PENDING.labels(QUERY).set(self._queue.waiting())
         claim = self._queue.claim(self._only)
         if claim is not None:
             self._import(claim)
@@ -94,40 +89,42 @@ class ImportFiles:
             with lease:
                 attempt.run(lease)
         except Exception as fault:  # an edge: every end of an import becomes a state of its job
-            self._broke(attempt, claim, lease.why, fault)
+            attempt.forget()
+            self._broke(attempt, claim, fault)
         else:
             self._told(attempt, claim, COMPLETED_WITH_ERRORS if attempt.counts.rows_invalid else COMPLETED)
 
-    def _broke(self, attempt: Attempt, claim: Claim, why: Why | None, fault: Exception) -> None:
+    def _broke(self, attempt: Attempt, claim: Claim, fault: Exception) -> None:
         """The job ends, is given back, or is tried again later. Raises what is wrong with this worker."""
-        if isinstance(fault, TooManyInvalidError):
-            self._told(attempt, claim, FAILED, "too_many_invalid")
-        elif why is Why.LOST or isinstance(fault, LostError):
-            self._told(attempt, claim, None)
-        else:
-            attempt.forget()
-            self._put_back(attempt, claim, why, fault)
+        match fault:
+            case TooManyInvalidError():
+                self._told(attempt, claim, FAILED, "too_many_invalid")
+            case LostError() | BrokenOffError(why=Why.LOST):
+                self._told(attempt, claim, None)
+            case BrokenOffError(why=Why.CANCELLED):
+                done = self._queue.cancelled(claim, attempt.counts)
+                self._told(attempt, claim, CANCELLED if done else None)
+            case BrokenOffError():
+                self._told(attempt, claim, self._queue.release(claim))
+            case _:
+                self._failed(attempt, claim, fault)
 
-    def _put_back(self, attempt: Attempt, claim: Claim, why: Why | None, fault: Exception) -> None:
-        if why is Why.CANCELLED:
-            self._told(attempt, claim, CANCELLED if self._queue.cancelled(claim, attempt.counts) else None)
-        elif why is Why.STOPPING:
-            self._told(attempt, claim, self._queue.release(claim))
-        else:
-            ours = fault if isinstance(fault, UnpackError) else translate(fault) or fault
-            found = outcome(ours)
-            _log.error("import_failed", job_id=str(claim.job.id), code=found.code, exc_info=fault)
-            status = self._queue.fail(claim, found.code, attempt.counts, final=found.final)
-            self._told(attempt, claim, status, found.code)
-            if isinstance(ours, SetupError) and not found.final:
-                raise ours
-            if found.code == "unexpected":  # fails when the JVM is gone: then no other job may be taken
-                self._context.spark.sparkContext.statusTracker().getActiveJobsIds()
+    def _failed(self, attempt: Attempt, claim: Claim, fault: Exception) -> None:
+        ours = fault if isinstance(fault, UnpackError) else translate(fault) or fault
+        found = outcome(ours)
+        _log.error("import_failed", job_id=str(claim.job.id), code=found.code, exc_info=fault)
+        status = self._queue.fail(claim, found.code, attempt.counts, final=found.final)
+        self._told(attempt, claim, status, found.code)
+        if isinstance(ours, SetupError) and not found.final:
+            raise ours
+        if found.code == "unexpected":  # fails when the JVM is gone: then no other job may be taken
+            self._context.spark.sparkContext.statusTracker().getActiveJobsIds()
 
     def _told(self, attempt: Attempt, claim: Claim, status: str | None, error: str | None = None) -> None:
-        """Log and count how an attempt ended (None: others have the job), and drop the file if it may go."""
+        """Log and count how an attempt ended (None: others have the job)."""
         counts = attempt.counts
         done = status in (COMPLETED, COMPLETED_WITH_ERRORS)
+        self._done_since += done
         _log.info(
             "import_ended", job_id=str(claim.job.id), attempt=claim.attempt, status=status or "lost",
             error=error, seconds=attempt.timings, **vars(counts),
@@ -144,30 +141,18 @@ class ImportFiles:
                 duplicate=counts.rows_updated + counts.rows_unchanged,
                 dead=counts.rows_invalid,
             )
-        if status in _GOES_UNLESS and self._settings.uploads.keep_files not in _GOES_UNLESS[status]:
-            self._drop(claim.job)
-
-    def _drop(self, job: Job) -> None:
-        """A file that stays for an outage harms nobody."""
-        try:
-            self._landing.delete(job.storage_key)
-        except HeadwaterError as fault:
-            _log.warning("upload_not_deleted", job_id=str(job.id), reason=str(fault))
 
     def _ended(self, job_id: UUID) -> bool:
         job = self._queue.job(job_id)
         return job is None or job.ended
 
     def _sweep(self) -> None:
-        """What killed uploads and workers have left, now and then."""
+        """What killed uploads and workers have left, now and then; and the small files of many small jobs."""
+        if self._swept is None or self._done_since >= COMPACT_EVERY:
+            self._done_since = 0
+            compact_tables(self._settings, COMPACT_EVERY)
         now = time.monotonic()
         if self._swept is not None and now - self._swept < SWEEP_EVERY_S:
             return
         self._swept = now
-        removed = self._landing.sweep() + scratch.sweep(self._settings.scratch_root)
-        removed += sweep_staging(self._context)
-        conninfo = writer_conninfo(self._settings.postgres, self._worker, SESSION)
-        with connected(conninfo, "staging of imports") as connection:
-            removed += discard_orphans(connection)
-        if removed:
-            _log.info("import_leftovers_removed", count=removed)
+        sweep(self._context, self._landing, self._queue)

@@ -36,7 +36,7 @@ class BrokenOffError(HeadwaterError):
 
 
 class Lease:
-    """A context in which the job stays ours. `queue` is the thread's alone, with a connection of its own."""
+    """A context in which the job stays ours. `queue` has a connection of its own: the thread's, then ours."""
 
     def __init__(
         self,
@@ -63,7 +63,11 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        """What an interruption broke off ends as that, whatever fault it ended with."""
+        self.still()
+        self._queue.close()
+        if fault is not None and self.why is not None and not self._let_finish.is_set():
+            raise BrokenOffError(self.why) from fault
 
     def check(self) -> None:
         """Raise BrokenOffError when the import is to end."""
@@ -75,20 +79,22 @@ class Lease:
         self._let_finish.set()
         self.check()
 
-    def close(self) -> None:
-        """Beat no more."""
+    def no_way_back(self) -> None:
+        """The job may have rows in Delta from here on: it can only be done. Beats no more."""
+        self.still()
+        self._queue.appending(self._claim)
+
+    def still(self) -> None:
+        """Beat no more: the transaction that holds the job is what keeps it."""
         self._closed.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        try:
-            while not self._closed.wait(_POLL_S):
-                self._look()
-                if self.why is not None and not self._let_finish.is_set():
-                    self._interrupt()
-        finally:
-            self._queue.close()
+        while not self._closed.wait(_POLL_S):
+            self._look()
+            if self.why is not None and not self._let_finish.is_set():
+                self._interrupt()
 
     def _look(self) -> None:
         since = time.monotonic() - self._kept_at

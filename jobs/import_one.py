@@ -3,6 +3,7 @@
 Safe to run again: under the same run id the same file is the same job, until that has failed.
 """
 
+import os
 import re
 from itertools import count
 from pathlib import Path
@@ -70,12 +71,12 @@ def _entered(
     Raises SetupError when the file is not there, QualityError when it is none that is read.
     """
     kind = _kind(path, settings)
-    job_id, known = _job_id(queue, f"{tenant}\0{dataset}\0{path.resolve()}\0{run_id}")
+    job_id, known = _job_id(queue, f"{tenant}\0{dataset}\0{_text(path.resolve())}\0{run_id}")
     if known is not None:
         return known
     stored = _stored(landing, path, settings.uploads.part_bytes)
     new = NewJob(
-        job_id, tenant, dataset, stored.key, path.name[: settings.uploads.max_name_length], kind, {},
+        job_id, tenant, dataset, stored.key, _text(path.name)[: settings.uploads.max_name_length], kind, {},
         stored.size, stored.sha256,
     )  # fmt: skip
     before = queue.same_file(new)
@@ -87,6 +88,11 @@ def _entered(
     if job is None:
         raise HeadwaterError(f"job {job_id} was entered, and is gone")
     return job
+
+
+def _text(path: Path | str) -> str:
+    """A name may have any bytes; those that are no UTF-8 are written out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def check_end(job: Job) -> None:

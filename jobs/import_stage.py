@@ -4,10 +4,8 @@ Large files are judged by Spark's workers and staged in a Delta table of the att
 the driver and stays there: for it alone Spark's jobs would take longer than all the rest.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
@@ -29,8 +27,6 @@ from schemas.dataset import Dataset, dataset, read_as
 from schemas.rows import Chunk
 from schemas.tables import STAGED_COLUMNS, STAGING, staging
 from sources.import_jobs import Job
-from sources.import_queue import ATTEMPT
-from sources.landing.base import ABANDONED
 from sources.scratch import Readable
 from sources.sniff import PARQUET
 
@@ -129,12 +125,11 @@ def _few(parts: tuple[Part, ...], of: Dataset, max_raw_row: int) -> pa.Table | N
     return pa.Table.from_batches(batches, SCHEMA)
 
 
-def sweep_staging(context: Context, older: timedelta = ABANDONED) -> int:
-    """Remove the tables of workers that were killed a while ago: how many."""
+def sweep_staging(context: Context, orphans: Callable[[Iterable[str]], Collection[str]]) -> int:
+    """Remove the tables that `orphans` picks from their names: how many."""
     root = f"{context.settings.lake_root}/{STAGING}"
     found = folders(context.spark, root) if context.settings.lake_is_remote else local_folders(root)
-    before = time.time() - older.total_seconds()
-    old = [name for name, changed in found.items() if ATTEMPT.fullmatch(name) and changed < before]
+    old = orphans(found)
     for name in old:
         forget_table(context.spark, context.settings, staging(name).full_name)
     return len(old)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +16,7 @@ from jobs.queries import Context
 from schemas.rows import RefusedFileError
 from schemas.tables import DEAD_LETTERS, UPLOADED_ROWS
 from sinks.ingested_data import load, stage
-from sinks.postgres_copy import CopyTarget
-from sinks.postgres_lines import Sent, row_lines, send
+from sinks.postgres_lines import CopyTarget, Sent, row_lines, send
 from sources.import_jobs import Counts
 from transformations.upload_tables import invalid_rows, letters_table, silver_table, valid_rows
 from transformations.uploads import (
@@ -50,8 +48,8 @@ class Staged(Protocol):
         """How many invalid rows there are by their first reason."""
         ...
 
-    def load(self, conninfo: str, job_id: UUID) -> None:
-        """Valid rows → the job's staging table in PostgreSQL."""
+    def load(self, conninfo: str, name: str) -> None:
+        """Valid rows → the attempt's staging table in PostgreSQL."""
 
     def append_silver(self, origin: Origin, application: str) -> None:
         """Valid rows → silver.uploaded_rows, once for this application."""
@@ -80,8 +78,8 @@ class StagedInDelta:
     def first_reasons(self) -> dict[str, int]:
         return {row.code: row["count"] for row in self.rows.transform(by_first_reason).collect()}
 
-    def load(self, conninfo: str, job_id: UUID) -> None:
-        load(loadable(self.rows), conninfo, job_id)
+    def load(self, conninfo: str, name: str) -> None:
+        load(loadable(self.rows), conninfo, name)
 
     def append_silver(self, origin: Origin, application: str) -> None:
         self._append(self.rows.transform(to_silver(origin)), UPLOADED_ROWS.full_name, application)
@@ -113,8 +111,8 @@ class StagedHere:
     def first_reasons(self) -> dict[str, int]:
         return Counter(row["reasons"][0]["code"] for row in invalid_rows(self.rows))
 
-    def load(self, conninfo: str, job_id: UUID) -> None:
-        stage(conninfo, job_id, self._copied)
+    def load(self, conninfo: str, name: str) -> None:
+        stage(conninfo, name, self._copied)
 
     def append_silver(self, origin: Origin, application: str) -> None:
         self._append(silver_table(self.rows, origin, utc_now()), UPLOADED_ROWS.full_name, application)

@@ -1,8 +1,8 @@
 """`python -m local demo`: the whole way once, and the proof that nothing was lost on it.
 
 Stack, migrations, API, jobs and a receiver for the connectors; a backlog in Kafka while Spark starts; then
-HTTP and Kafka traffic together; then all of it must arrive, both processes must end with 0, and the tables
-must agree with what was sent, which the jobs prove themselves as they end.
+HTTP and Kafka traffic together; then all of it must arrive, and a file that is uploaded, too. All processes
+must end with 0, and the tables must agree with what was sent, which the jobs prove themselves as they end.
 """
 
 import secrets
@@ -16,7 +16,7 @@ from pathlib import Path
 from headwater.clock import utc_now
 from headwater.errors import HeadwaterError, SetupError
 from headwater.settings import Settings, load_settings
-from local import demo_connectors, stack
+from local import demo_connectors, demo_upload, stack
 from local.credentials import DEMO_KEYS, read_secret
 from local.demo_check import check, prefix, proof
 from local.demo_connectors import Shares, outcomes, unsettled
@@ -24,6 +24,7 @@ from local.demo_migrate import migrate
 from local.demo_processes import Child
 from local.demo_report import Measured, report, write
 from local.demo_send import Tally, send_http, send_kafka
+from local.demo_upload import Upload
 from local.demo_watch import (
     Delivery,
     Watch,
@@ -97,6 +98,7 @@ class Demo:
             self.measured_from = time.time()
             self._send("sending", "m", self.seconds)
             self._drain()
+            upload = self._upload(at_the_end)
             jobs = self._stop()
             rows = self._rows()
             produced = self._produced()
@@ -110,9 +112,10 @@ class Demo:
             for system, count in rows.items()
             if count != len(self._tenants())
         ]
+        findings.faults += upload.faults
         seconds = time.monotonic() - self.began
         measured = Measured(
-            self.run, self.tallies, rows, self.watch.seen, produced, connectors, self.live,
+            self.run, self.tallies, rows, self.watch.seen, produced, connectors, upload, self.live,
             self.measured_from, seconds,
         )  # fmt: skip
         if self.out:
@@ -204,6 +207,27 @@ class Demo:
 
         self._until(lambda: self.watch.has(wanted), lambda: f"  {what}: {self._arrivals(wanted)}")
         self._until(indexed, lambda: f"  {what} in Elasticsearch", every_s=1.0)
+
+    def _upload(self, at_the_end: ExitStack) -> Upload:
+        """A file, sent when all else is done: what the events took is not measured beside it."""
+        self.tell(f"uploading a file of {demo_upload.ROWS:,} rows, with a worker for imports")
+        worker = Child("imports", "jobs", "import-files")
+        at_the_end.callback(worker.kill)
+        self.children.append(worker)
+        key = read_secret(next(iter(DEMO_KEYS)))
+        upload = demo_upload.send(self.settings, key, self.run)
+
+        def ended() -> bool:
+            nonlocal upload
+            upload = demo_upload.look(self.settings, key, upload)
+            return upload.ended
+
+        self._until(ended, lambda: f"  the import is {upload.job.get('status')}", every_s=0.5)
+        worker.ask_to_stop()
+        if code := worker.stop():
+            raise HeadwaterError(f"{worker.name} ended with exit code {code}, not 0; {worker.tail()}")
+        self.children.remove(worker)
+        return upload
 
     def _stop(self) -> Child:
         """Both end between two batches; the jobs, which are returned, then prove what they did."""

@@ -9,6 +9,7 @@ from headwater.settings import Settings
 from local.demo_check import Findings
 from local.demo_connectors import Outcome
 from local.demo_send import Tally
+from local.demo_upload import Upload
 from local.traffic import Way
 
 _STREAM = "lead.ingest"
@@ -28,6 +29,7 @@ class Measured:
     seen: dict[str, float]
     produced: dict[str, int]
     connectors: dict[str, Outcome]
+    upload: Upload
     live: int
     measured_from: float
     seconds: float
@@ -40,6 +42,7 @@ def report(measured: Measured, findings: Findings, settings: Settings) -> str:
         _outcomes(measured, findings),
         _destinations(measured, findings),
         _connectors(measured),
+        _upload(measured.upload),
         _speed(measured),
         _latency(measured),
         _where(measured, settings),
@@ -114,6 +117,13 @@ def _connectors(measured: Measured) -> str:
         "Some `failed` on demand and were `retried`; `repeats` it had when the connection broke."
     )
     return f"{_table([head, *rows])}\n{note}"
+
+
+def _upload(upload: Upload) -> str:
+    head = ("upload", "rows", "valid", "wrong", "in PostgreSQL", "in silver", "told of", "job")
+    row = ["contacts.csv", upload.sent, upload.sent - upload.wrong, upload.wrong]
+    row += [upload.rows, upload.in_silver, upload.told, str(upload.job.get("status"))]
+    return _table([head, row])
 
 
 def _speed(measured: Measured) -> str:
@@ -201,9 +211,11 @@ Where to look (first: eval "$(.venv/bin/python -m local env)")
                    WHERE starts_with(idempotency_key, '{run}') GROUP BY source"
   Elasticsearch  curl -s '{es}/leads/_search?q=message:Angebot&size=3&pretty'
   Kafka          {kafka}, topics lead.ingest, lead.refused, lead.normalized, lead.captured, lead.dlq
+  Uploads        {api}/uploads, with the key $HEADWATER_API_KEY
   Connectors     .venv/bin/python -m jobs deliveries list
   Delta tables   {lake}/bronze/leads
                  {lake}/silver/leads
+                 {lake}/silver/uploaded_rows
                  {lake}/ops/ledger
                  {lake}/ops/dead_letters
   Proof again    .venv/bin/python -m jobs audit --domain leads

@@ -6,10 +6,11 @@ up to that interval, never earlier.
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
+from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
@@ -95,6 +96,13 @@ def _connect(settings: Settings) -> psycopg.Connection:
     password = settings.postgres.password
     secret = password.get_secret_value() if password else None
     return psycopg.connect(make_conninfo(settings.postgres.dsn, password=secret), autocommit=True)
+
+
+def one_row(settings: Settings, query: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a query finds that finds one row."""
+    with _connect(settings) as connection:
+        found = connection.execute(query.encode(), values).fetchone()
+    return found or ()
 
 
 def rows_in_postgres(settings: Settings, run: str, since: datetime) -> int:

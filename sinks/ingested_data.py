@@ -1,14 +1,14 @@
 """Rows of one import → public.ingested_data: COPY to a staging table of its own, then one upsert.
 
-`load` may be repeated: it makes the table anew. `upsert` runs within the transaction that ends the job, so
-both happen or neither. It takes turns with others of the same tenant and dataset: each sees all rows that the
-ones before it left, so none is inserted twice, no count is lost and no two wait for each other.
+A staging table has the name of the attempt that fills it. `load` may be repeated: it makes the table anew.
+`upsert` runs within the transaction that ends the job, so both happen or neither. It takes turns with others
+of the same tenant and dataset: each sees all rows that the ones before it left, so none is inserted twice, no
+count is lost and no two wait for each other.
 """
 
 import json
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -21,8 +21,7 @@ from pyspark.sql import DataFrame
 from headwater.errors import LostError, QualityError, TransientError
 from headwater.postgres import LETS_GO, Connection, classified, connected, unless_locked
 from headwater.worker import forget_archives
-from sinks.postgres_copy import CopyTarget
-from sinks.postgres_lines import Sent, row_lines, send
+from sinks.postgres_lines import CopyTarget, Sent, row_lines, send
 
 SCHEMA = "staging"
 COLUMNS = ("content_hash", "data", "line")
@@ -37,8 +36,6 @@ WITHIN = (
     " SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
 )
 _ASKED_EVERY_S = 0.5
-_TABLE = "import_{}"
-_TABLE_NAME = re.compile(r"import_([0-9a-f]{32})")
 _RESULT = pa.schema([("rows", pa.int64()), ("transaction", pa.string()), ("sqlstate", pa.string())])
 
 _CREATE = """
@@ -77,25 +74,23 @@ class Upserted:
     unchanged: int
 
 
-def load(rows: DataFrame, dsn: str, job_id: UUID, partitions: int = PARTITIONS) -> None:
-    """COPY content_hash (64 letters of hex), data (canonical JSON) and line into the job's staging table.
+def load(rows: DataFrame, dsn: str, name: str, partitions: int = PARTITIONS) -> None:
+    """COPY content_hash (64 letters of hex), data (canonical JSON) and line into the attempt's staging table.
 
     At most so many tasks at once, each one transaction. Faults as those of `stage`.
     """
-    stage(dsn, job_id, lambda target: _copied(rows, target, partitions))
+    stage(dsn, name, lambda target: _copied(rows, target, partitions))
 
 
-def stage(dsn: str, job_id: UUID, copied: Callable[[CopyTarget], Sequence[Sent]]) -> None:
+def stage(dsn: str, name: str, copied: Callable[[CopyTarget], Sequence[Sent]]) -> None:
     """Make the table anew, have it filled, and remember in its comment which transactions count.
 
     Rows of a task that was given up, or ran twice, are of other transactions. Session options of the dsn are
     replaced. Raises TransientError, SetupError, and QualityError when PostgreSQL does not take a row's data.
     """
-    table, conninfo = _staging(job_id), make_conninfo(dsn, options=SESSION)
+    table, conninfo = _staging(name), make_conninfo(dsn, options=SESSION)
     with connected(conninfo, SCHEMA) as connection, connection.transaction():
-        # A worker that lost the job may not know it yet, and stage it at the same moment.
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (table.as_string(),))
-        discard(connection, job_id)
+        discard(connection, name)
         connection.execute(sql.SQL(_CREATE).format(table=table))
     copy = sql.SQL("COPY {} ({}) FROM STDIN").format(table, sql.SQL(", ").join(map(sql.SQL, COLUMNS)))
     sent = copied(CopyTarget(conninfo, copy.as_bytes(None)))
@@ -119,16 +114,16 @@ def take_turn(
         time.sleep(_ASKED_EVERY_S)
 
 
-def upsert(connection: Connection, job_id: UUID, tenant: str, dataset: str) -> Upserted:
+def upsert(connection: Connection, name: str, job_id: UUID, tenant: str, dataset: str) -> Upserted:
     """Staged rows → ingested_data, and the staging table is dropped. Within the caller's transaction, which
     reads what is committed (PostgreSQL's default). Faults of the server are psycopg's.
 
     Its settings and the turn hold until that transaction ends. Raises TransientError when what `load` staged
     is not all there, LostError when there is no such job.
     """
-    table = _staging(job_id)
+    table = _staging(name)
     connection.execute(WITHIN)
-    staged = _settled(connection, job_id)
+    staged = _settled(connection, name)
     values = {"job": job_id, "tenant": tenant, "dataset": dataset, "version": _version(connection, job_id)}
     take_turn(connection, tenant, dataset)
     there = connection.execute(_THERE, values).fetchone() == (True,)
@@ -138,33 +133,30 @@ def upsert(connection: Connection, job_id: UUID, tenant: str, dataset: str) -> U
         updated = connection.execute(sql.SQL(_AGAIN).format(table=table), values).rowcount
     new = sql.SQL(_NEW).format(table=table, unless_there=sql.SQL(_UNLESS_THERE if there else ""))
     inserted = connection.execute(new, values).rowcount
-    discard(connection, job_id)
+    discard(connection, name)
     return Upserted(inserted, updated, staged - inserted - updated)
 
 
-def discard(connection: Connection, job_id: UUID) -> None:
-    """Drop the job's staging table, if there is one."""
-    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_staging(job_id)))
+def discard(connection: Connection, name: str) -> None:
+    """Drop the attempt's staging table, if there is one."""
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_staging(name)))
 
 
-def discard_orphans(connection: Connection) -> int:
-    """Drop staging tables of jobs that are over or unknown: how many. One that a task still uses is left."""
+def discard_orphans(connection: Connection, orphans: Callable[[Iterable[str]], Collection[str]]) -> int:
+    """Drop the staging tables that `orphans` picks from their names: how many. One that a task still uses is
+    left."""
     found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (SCHEMA,)).fetchall()
-    names = (_TABLE_NAME.fullmatch(row[0]) for row in found)
-    jobs = {UUID(name[1]) for name in names if name}
-    open_jobs = "SELECT id FROM ingestion_jobs WHERE id = ANY(%s) AND finished_at IS NULL"
-    jobs -= {row[0] for row in connection.execute(open_jobs, (list(jobs),))}
     dropped = 0
-    for job in jobs:
+    for name in orphans([row[0] for row in found]):
         with unless_locked(connection):
             connection.execute("SET LOCAL lock_timeout = '1s'")
-            discard(connection, job)
+            discard(connection, name)
             dropped += 1
     return dropped
 
 
-def _staging(job_id: UUID) -> sql.Identifier:
-    return sql.Identifier(SCHEMA, _TABLE.format(job_id.hex))
+def _staging(name: str) -> sql.Identifier:
+    return sql.Identifier(SCHEMA, name)
 
 
 # The tasks
@@ -190,23 +182,23 @@ def _task(target: CopyTarget) -> Callable[[Iterable[pa.RecordBatch]], Iterable[p
 # The transaction
 
 
-def _settled(connection: Connection, job_id: UUID) -> int:
+def _settled(connection: Connection, name: str) -> int:
     """Rows that count; others are deleted, and none is added any more: a task may outlive its job's `load`.
 
     The table is unlogged, so a server that crashed after COPY has emptied it.
     """
-    table = _staging(job_id)
+    table = _staging(name)
     asked = "SELECT obj_description(to_regclass(%s), 'pg_class')"
     found = connection.execute(asked, (table.as_string(),)).fetchone()
     if found is None or found[0] is None:
-        raise TransientError(f"the rows of job {job_id} are not staged")
+        raise TransientError(f"{SCHEMA}.{name} is not filled")
     note: dict[str, Any] = json.loads(found[0])
     connection.execute(sql.SQL("LOCK TABLE {}").format(table))
     strangers = sql.SQL("DELETE FROM {} WHERE xmin <> ALL(%s::xid[])").format(table)
     connection.execute(strangers, (note["transactions"],))
     count = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table)).fetchone()
     if count != (note["rows"],):
-        raise TransientError(f"staging lost rows of job {job_id}: the server restarted")
+        raise TransientError(f"{SCHEMA}.{name} lost rows: the server restarted")
     return int(note["rows"])
 
 

@@ -24,7 +24,8 @@ from headwater.postgres import Connection, classified, connected, sqlstate_of, u
 from headwater.settings import Settings
 from sinks.base import Rejected, Written
 from sinks.outbox import LINEAGE, Outbox
-from sinks.postgres_copy import BAD_TEXT, CopyTarget, Staged, not_copyable, stage
+from sinks.postgres_copy import BAD_TEXT, Staged, not_copyable, stage
+from sinks.postgres_lines import CopyTarget
 from sinks.postgres_upsert import names, upsert_statement
 
 LEAD_COLUMNS = (

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import chain
 from uuid import UUID
 
-import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.csv import WriteOptions, write_csv
@@ -28,8 +26,8 @@ from pyspark.sql.types import (
 )
 
 from headwater.errors import SetupError
-from headwater.postgres import sqlstate_of
 from headwater.worker import forget_archives
+from sinks.postgres_lines import CopyTarget, Lines, send
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = 1_024
@@ -43,17 +41,6 @@ _Task = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 _RESULT = pa.schema(
     [("rows", pa.int64()), ("earliest", pa.int64()), ("latest", pa.int64()), ("sqlstate", pa.string())]
 )
-
-
-@dataclass(frozen=True)
-class CopyTarget:
-    """Where a task sends its lines: a connection string (with the password, never shown) and the COPY."""
-
-    conninfo: str
-    statement: bytes
-
-    def __repr__(self) -> str:
-        return "CopyTarget(…)"
 
 
 @dataclass(frozen=True)
@@ -130,29 +117,21 @@ def _task(target: CopyTarget, attempt: UUID) -> _Task:
 
 
 def _copied(target: CopyTarget, attempt: UUID, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Runs in a Python worker. A fault is returned, not raised: Spark would log its text, which quotes rows.
+    """Runs in a Python worker."""
+    times = []
 
-    An empty partition does not connect.
-    """
-    filled = (batch for batch in batches if batch.num_rows)
-    first = next(filled, None)
-    if first is None:
+    def lines() -> Iterator[Lines]:
+        for batch in batches:
+            times.append(pc.min_max(batch.column(_MICROS)).as_py())
+            yield Lines(batch.num_rows, csv_lines(batch.drop_columns(_MICROS), attempt))
+
+    sent = send(target, lines())
+    if sent is None:
         return
-    rows, times, state = 0, [], None
-    try:
-        with psycopg.connect(target.conninfo) as connection, connection.cursor() as cursor:
-            with cursor.copy(target.statement) as copy:
-                for batch in chain((first,), filled):
-                    copy.write(csv_lines(batch.drop_columns(_MICROS), attempt))
-                    rows += batch.num_rows
-                    times.append(pc.min_max(batch.column(_MICROS)).as_py())
-    except psycopg.Error as fault:
-        rows, state = 0, sqlstate_of(fault)
     earliest = min((t["min"] for t in times if t["min"] is not None), default=None)
     latest = max((t["max"] for t in times if t["max"] is not None), default=None)
-    yield pa.RecordBatch.from_pydict(
-        {"rows": [rows], "earliest": [earliest], "latest": [latest], "sqlstate": [state]}, schema=_RESULT
-    )
+    told = {"rows": sent.rows, "earliest": earliest, "latest": latest, "sqlstate": sent.sqlstate}
+    yield pa.RecordBatch.from_pylist([told], schema=_RESULT)
 
 
 def _summed(results: list[Row]) -> Staged:

@@ -77,6 +77,7 @@ class Job:
     error: str | None
     timings: dict[str, Any]
     cancel_requested: bool
+    appending_at: datetime | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -8,7 +8,7 @@ time here is PostgreSQL's. What a worker writes of its job elsewhere in the data
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,14 +26,18 @@ from sources.import_jobs import CANCELLED, COLUMNS, ENTER, FAILED, SAME_FILE, Co
 SESSION = "-c jit=off -c timezone=UTC -c lock_timeout=30s -c statement_timeout=60s"
 _JITTER = 0.25
 # What an attempt calls the things that it makes for itself: `Claim.name`.
-ATTEMPT = re.compile(r"import_[0-9a-f]{32}_[0-9]+")
+ATTEMPT = re.compile(r"import_([0-9a-f]{32})_([0-9]{1,9})")
 _DUE = """
   SELECT id FROM ingestion_jobs
   WHERE status IN ('PENDING', 'PROCESSING') AND coalesce(lease_until, next_attempt_at) <= now() AND ({which})
   ORDER BY coalesce(lease_until, next_attempt_at), created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
 # A claim that ended without a word counts as an attempt: a file that kills its workers is not tried for ever.
-_USED_UP = "cancel_requested OR (status = 'PROCESSING' AND attempts - released >= %(attempts)s)"
+# Not so a job that may have rows in Delta: nothing takes those back, so it only goes on, until it is done.
+_MAY_END = "appending_at IS NULL"
+_USED_UP = (
+    f"{_MAY_END} AND (cancel_requested OR (status = 'PROCESSING' AND attempts - released >= %(attempts)s))"
+)
 END_LOST = f"""
 UPDATE ingestion_jobs SET lease_until = NULL, finished_at = now(),
   status = CASE WHEN cancel_requested THEN 'CANCELLED' ELSE 'FAILED' END,
@@ -51,26 +55,38 @@ FIND = f"SELECT {COLUMNS} FROM ingestion_jobs WHERE id = %(id)s"  # noqa: S608 -
 _OURS = "id = %(id)s AND attempts = %(attempt)s AND status = 'PROCESSING'"
 _COUNTS = ", ".join(f"{name} = %({name})s" for name in vars(Counts()))
 BEAT = f"""
-UPDATE ingestion_jobs SET lease_until = now() + %(lease)s, {_COUNTS} WHERE {_OURS} RETURNING cancel_requested
+UPDATE ingestion_jobs SET lease_until = now() + %(lease)s, {_COUNTS} WHERE {_OURS}
+RETURNING cancel_requested AND {_MAY_END}
 """  # noqa: S608 - names of this file only
 END = f"""
 UPDATE ingestion_jobs SET status = %(status)s, error = %(error)s, timings = %(timings)s::jsonb, {_COUNTS},
-  lease_until = NULL, finished_at = now() WHERE {_OURS}
+  lease_until = NULL, finished_at = now()
+WHERE {_OURS} AND ({_MAY_END} OR %(status)s IN ('COMPLETED', 'COMPLETED_WITH_ERRORS'))
 """  # noqa: S608 - names of this file only
 AGAIN = f"""
 UPDATE ingestion_jobs SET error = %(error)s, lease_until = NULL, worker = NULL,
   next_attempt_at = now() + %(wait)s, released = released + %(released)s,
-  status = CASE WHEN cancel_requested THEN 'CANCELLED' ELSE 'PENDING' END,
-  finished_at = CASE WHEN cancel_requested THEN now() END
+  status = CASE WHEN cancel_requested AND {_MAY_END} THEN 'CANCELLED' ELSE 'PENDING' END,
+  finished_at = CASE WHEN cancel_requested AND {_MAY_END} THEN now() END
 WHERE {_OURS} RETURNING status
 """  # noqa: S608 - names of this file only
 # Holds off a claim by others, who lock the row to change it, but not this worker's heartbeat.
 HOLD = f"SELECT FROM ingestion_jobs WHERE {_OURS} FOR KEY SHARE"
+APPENDING = f"UPDATE ingestion_jobs SET appending_at = coalesce(appending_at, now()) WHERE {_OURS}"  # noqa: S608 - own
 UNLETTERED = f"""
 SELECT {COLUMNS} FROM ingestion_jobs WHERE status = 'FAILED' AND lettered_at IS NULL
 ORDER BY finished_at LIMIT %(limit)s
 """  # noqa: S608 - names of this file only
 LETTERED = "UPDATE ingestion_jobs SET lettered_at = now() WHERE id = ANY(%(ids)s) AND status = 'FAILED'"
+WITH_FILE = f"""
+SELECT {COLUMNS} FROM ingestion_jobs
+WHERE finished_at IS NOT NULL AND file_gone_at IS NULL AND status = ANY(%(statuses)s)
+ORDER BY finished_at LIMIT %(limit)s
+"""  # noqa: S608 - names of this file only
+FILE_GONE = "UPDATE ingestion_jobs SET file_gone_at = now() WHERE id = %(id)s"
+KNOWN = "SELECT storage_key FROM ingestion_jobs WHERE storage_key = ANY(%(keys)s)"
+AT_WORK = "SELECT id, attempts FROM ingestion_jobs WHERE id = ANY(%(ids)s) AND status = 'PROCESSING'"
+WAITING = "SELECT count(*) FROM ingestion_jobs WHERE status = 'PENDING'"
 
 
 class Beat(Enum):
@@ -180,14 +196,22 @@ class ImportQueue:
         """It went wrong, for a reason code: PENDING again after a growing pause, FAILED when that is useless.
 
         Gives its status now (CANCELLED if somebody wanted that meanwhile), None: it is not ours any more.
+        A job that may have rows in Delta is tried for ever.
         """
-        if final or claim.tries >= self._uploads.attempts:
-            return FAILED if self.finish(claim, FAILED, counts, {}, error) else None
+        used_up = final or claim.tries >= self._uploads.attempts
+        if used_up and self.finish(claim, FAILED, counts, {}, error):
+            return FAILED
         return self._again(claim, error, self._pause(claim.tries) if wait is None else wait, released=0)
 
     def cancelled(self, claim: Claim, counts: Counts) -> bool:
         """It was stopped because somebody asked for that."""
         return self.finish(claim, CANCELLED, counts, {})
+
+    def appending(self, claim: Claim) -> None:
+        """From here on the job may have rows in Delta. LostError when it is not ours any more."""
+        with self._link() as connection:
+            if connection.execute(APPENDING, claim.parameters()).rowcount != 1:
+                raise LostError(f"job {claim.job.id} is not this worker's any more")
 
     def release(self, claim: Claim) -> str | None:
         """Give it back undone, for this worker is told to stop; that is no failed attempt."""
@@ -202,6 +226,36 @@ class ImportQueue:
         """Their dead letters are there."""
         with self._link() as connection:
             connection.execute(LETTERED, {"ids": list(ids)})
+
+    def with_file(self, statuses: Sequence[str], limit: int) -> list[Job]:
+        """Jobs that ended in one of these states and whose file was not deleted yet, oldest first."""
+        values = {"statuses": list(statuses), "limit": limit}
+        with self._link() as connection, connection.cursor(row_factory=class_row(Job)) as cursor:
+            return cursor.execute(WITH_FILE.encode(), values).fetchall()
+
+    def file_gone(self, job: Job) -> None:
+        """The job's file is deleted."""
+        with self._link() as connection:
+            connection.execute(FILE_GONE, {"id": job.id})
+
+    def nobodys(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that no job has."""
+        with self._link() as connection:
+            found = connection.execute(KNOWN, {"keys": list(keys)}).fetchall()
+        return set(keys) - {key for (key,) in found}
+
+    def orphans(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that were given by an attempt that is over. Any other name is let be."""
+        made = {name: (UUID(found[1]), int(found[2])) for name in names if (found := ATTEMPT.fullmatch(name))}
+        with self._link() as connection:
+            at_work = connection.execute(AT_WORK, {"ids": [job for job, _ in made.values()]}).fetchall()
+        return made.keys() - {name for name, attempt in made.items() if attempt in at_work}
+
+    def waiting(self) -> int:
+        """How many jobs no worker has."""
+        with self._link() as connection:
+            found = connection.execute(WAITING).fetchone()
+        return int(found[0]) if found else 0
 
     def close(self) -> None:
         """Give back the connection."""

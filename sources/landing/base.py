@@ -5,6 +5,7 @@ A key is made by us, never from what a client sent: `<day>/<id of the job>`.
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -47,6 +48,10 @@ class Landing(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the file; one that is not there is fine."""
+
+    def keys(self, older: timedelta = ABANDONED) -> Iterator[str]:
+        """The keys of whole files that came longer ago than that."""
+        ...
 
     def sweep(self, older: timedelta = ABANDONED) -> int:
         """Remove what writers that were killed have left: how many files."""

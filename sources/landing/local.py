@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import BinaryIO
 
 from headwater.errors import DataLossError, HeadwaterError, SetupError, TransientError
 from headwater.log import logger
-from sources.landing.base import ABANDONED, Part, checked
+from sources.landing.base import ABANDONED, KEY, Part, checked
 
 INCOMING = "incoming"
 _NOT_OURS = (PermissionError, NotADirectoryError, IsADirectoryError, FileNotFoundError)
@@ -48,11 +49,18 @@ class LocalLanding:
         except OSError as fault:
             raise _explained(fault) from fault
 
+    def keys(self, older: timedelta = ABANDONED) -> Iterator[str]:
+        for path in self._folder.glob("*/*"):
+            key = f"{path.parent.name}/{path.name}"
+            with suppress(FileNotFoundError):  # deleted in this moment
+                if KEY.fullmatch(key) and _older(path, older):
+                    yield key
+
     def sweep(self, older: timedelta = ABANDONED) -> int:
         removed = 0
         for path in (self._folder / INCOMING).iterdir():
             with suppress(FileNotFoundError):  # finished in this moment
-                if path.stat().st_mtime < time.time() - older.total_seconds():
+                if _older(path, older):
                     path.unlink()
                     removed += 1
         return removed
@@ -107,6 +115,10 @@ class LocalParts:
         descriptor, self._file = self._file, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _older(path: Path, than: timedelta) -> bool:
+    return path.stat().st_mtime < time.time() - than.total_seconds()
 
 
 def _flush(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Uploaded files in an S3 bucket: a multipart upload, completed when it is whole, aborted when it is not."""
 
 import io
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, BinaryIO
@@ -13,7 +14,7 @@ from headwater.clock import utc_now
 from headwater.errors import DataLossError, HeadwaterError, SetupError, TransientError
 from headwater.log import logger
 from headwater.settings import S3
-from sources.landing.base import ABANDONED, Part, checked
+from sources.landing.base import ABANDONED, KEY, Part, checked
 from sources.landing.s3_reader import ObjectReader
 
 CONNECT_TIMEOUT_S = 5
@@ -59,6 +60,18 @@ class S3Landing:
     def delete(self, key: str) -> None:
         try:
             self._client.delete_object(**self._place(key))
+        except (ClientError, BotoCoreError) as fault:
+            raise _explained(fault) from None
+
+    def keys(self, older: timedelta = ABANDONED) -> Iterator[str]:
+        made_before = utc_now() - older
+        try:
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
+                for found in page.get("Contents", ()):
+                    key = found["Key"].removeprefix(self._prefix)
+                    if KEY.fullmatch(key) and found["LastModified"] <= made_before:
+                        yield key
         except (ClientError, BotoCoreError) as fault:
             raise _explained(fault) from None
 

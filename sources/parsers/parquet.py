@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from schemas.contract import ROW_LIMIT_BYTES
 from schemas.dataset import Dataset
 from schemas.envelope import to_json
-from schemas.rows import CellFault, Chunk, Parsed, RefusedFileError, cut
+from schemas.rows import CellFault, Chunk, Parsed, RefusedFileError, RowFault, cut
 from sources.parsers.header import IGNORED, matched
 from sources.parsers.native import fits, written
 
@@ -146,7 +147,30 @@ def _parsed(batch: pa.RecordBatch, first: int, names: Sequence[str], dataset: Da
         if name != IGNORED
     }
     lines = pa.array(range(first, first + batch.num_rows), pa.int64())
-    return Parsed(lines, columns, _Raw(columns), cells)
+    parsed = Parsed(lines, columns, _Raw(columns), cells)
+    long = _row_bytes(parsed) > ROW_LIMIT_BYTES
+    return _without(parsed, long) if long.any() else parsed
+
+
+def _row_bytes(parsed: Parsed) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    sizes = np.zeros(len(parsed.lines), np.int64)
+    for column in parsed.columns.values():
+        if column.type == pa.string():
+            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    return sizes
+
+
+def _without(parsed: Parsed, long: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Parsed:
+    """The rows that are not too long; the others are faults."""
+    rows, places = np.flatnonzero(long).tolist(), np.cumsum(~long) - 1
+    faults = [
+        RowFault(parsed.lines[row].as_py(), None, "row_too_long", raw)
+        for row, raw in zip(rows, parsed.raw(rows), strict=True)
+    ]
+    kept = pa.array(~long)
+    columns = {name: column.filter(kept) for name, column in parsed.columns.items()}
+    cells = [cell._replace(row=int(places[cell.row])) for cell in parsed.cell_faults if not long[cell.row]]
+    return Parsed(parsed.lines.filter(kept), columns, _Raw(columns), cells, faults)
 
 
 class _Raw:

@@ -9,9 +9,10 @@ from pyspark.sql import SparkSession
 from headwater import delta_log
 from headwater.log_trim import trim
 from headwater.settings import Settings
-from headwater.tables import append_once, append_rows, ensure_table, read_table, table_path
+from headwater.tables import append_once, append_rows, compact, ensure_table, read_table, table_path
 from schemas.tables import Table
 from tests.conftest import settings_at
+from tests.integration.lake import live_files
 
 NUMBERS = Table("ops", "numbers", "n BIGINT, t STRING", ("n",))
 
@@ -118,3 +119,32 @@ def test_a_stream_that_was_away_goes_on_from_a_trimmed_log(
     assert all(forgotten)
     assert sorted(taken) == numbers(spark, lake)
     assert sorted(taken) == [*range(121), *range(200, 321), *range(400, 521), *range(600, 621)]
+
+
+def test_small_files_are_put_together_and_a_stream_sees_none_of_it(
+    spark: SparkSession, lake: Settings, tmp_path: Path
+) -> None:
+    def read_on() -> list[int]:
+        seen: list[int] = []
+        query = (
+            spark.readStream.format("delta")
+            .option("skipChangeCommits", "true")
+            .load(table_path(lake, NUMBERS.full_name))
+            .writeStream.option("checkpointLocation", str(tmp_path / "checkpoint"))
+            .foreachBatch(lambda batch, _: seen.extend(row["n"] for row in batch.collect()))
+            .trigger(availableNow=True)
+            .start()
+        )
+        query.awaitTermination()
+        return sorted(seen)
+
+    for number in range(6):
+        append_rows(spark, arrow(number), lake, NUMBERS.full_name, (f"job{number}", 0))
+    assert read_on() == [0, 1, 2, 3, 4, 5]
+    assert compact(lake, NUMBERS.full_name, 7) == 0
+    assert compact(lake, NUMBERS.full_name, 6) == 6
+    assert len(live_files(Path(table_path(lake, NUMBERS.full_name)))) == 1
+    append_rows(spark, arrow(6), lake, NUMBERS.full_name, ("job6", 0))
+    append_rows(spark, arrow(5), lake, NUMBERS.full_name, ("job5", 0))  # again: its mark is still known
+    assert read_on() == [6]
+    assert numbers(spark, lake) == [0, 1, 2, 3, 4, 5, 6]

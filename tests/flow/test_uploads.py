@@ -94,7 +94,6 @@ def test_rows_are_counted_as_they_are_staged(spark: SparkSession) -> None:
 def test_lines_for_copy_keep_every_backslash_of_a_row() -> None:
     valid = pa.Table.from_pylist(STAGED[:1], schema=SCHEMA)
     (lines,) = row_lines(valid.to_batches())
-    (line,) = lines.to_pylist()
     data = STAGED[0]["data"].replace("\\", "\\\\")
-    assert line == f"\\\\x{'a' * 64}\t{data}\t2\n"
+    assert lines == (1, f"\\\\x{'a' * 64}\t{data}\t2\n".encode())
     assert json.loads(STAGED[0]["data"])["n"] == 'tab\t \\ "é\U0001f469'

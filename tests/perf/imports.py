@@ -2,9 +2,10 @@
 
 Real jobs on PostgreSQL, with a lake, storage and a database of their own. First N small files, each its own
 job, done by one worker without Spark: jobs a minute. Then a large file of contacts, 12 columns, by Spark,
-imported anew in each round into other rows: rows a second of each step, and beside staging (parsed, judged,
-hashed, in Delta) DuckDB's way from CSV to Parquet with SHA-256, as in `python -m tests.perf.rows`. Prints
-JSON lines; the first round warms up and is left out.
+imported anew in each round as another tenant's: rows a second of each step. Beside staging (parsed, judged,
+hashed, in Delta) DuckDB's way from CSV to Parquet with SHA-256, as in `python -m tests.perf.rows`; beside
+load and upsert psql's \\copy of the same rows into the same indexed table, as in the race `ingested`. Prints
+JSON lines; a round with a twentieth of the rows warms up.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,11 @@ from pyspark.sql import SparkSession
 from headwater.session import build_session
 from headwater.settings import Settings
 from tests.integration.outbox_harness import migrated_database, settings_of
+from tests.integration.uploads.harness import ask
 from tests.integration.uploads.imports import Office, contacts, settings_for
 from tests.perf.figures import proven
+from tests.perf.peer_postgres import copy_file
+from tests.perf.race_ingested import COLUMNS, copy_csv, made_rows
 from tests.perf.rows import made_file, peer
 
 SMALL_ROWS = 50
@@ -61,28 +66,44 @@ def small_files(office: Office, count: int) -> dict[str, Any]:
 
 
 def large_file(office: Office, spark: SparkSession, folder: Path, rows: int, rounds: int) -> dict[str, Any]:
-    """The median of each step's rows a second, and DuckDB's of its way."""
+    """The median of each step's rows a second, and of the peers'."""
+    _import(office, spark, made_file(folder, max(rows // 20, 1), 0.0, "csv"), max(rows // 20, 1), "warm-up")
     path = made_file(folder, rows, 0.0, "csv")
-    taken: dict[str, list[float]] = {name: [] for name in (*_STEPS, "all", "duckdb")}
-    for number in range(rounds + 1):
-        job = office.enter(path.read_bytes(), "contacts", tenant_id=f"tenant{number}")
-        began = time.monotonic()
-        office.work(spark)
-        seconds = {"all": time.monotonic() - began}
-        proven(rows, office.counts(job)[4])
-        seconds |= office.job(job, "timings")[0]
-        began = time.monotonic()
-        peer(path, folder, "csv", rows)
-        seconds["duckdb"] = time.monotonic() - began
-        if number:
-            for name, spent in seconds.items():
-                taken[name].append(spent)
+    copied = copy_csv(made_rows(path), folder / "rows.csv")
+    names = (*_STEPS, "into PostgreSQL", "all", "duckdb", "copy")
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        seconds = _import(office, spark, path, rows, f"tenant{number}")
+        seconds["into PostgreSQL"] = seconds["load"] + seconds["upsert"]
+        seconds["duckdb"] = _seconds(lambda: peer(path, folder, "csv", rows))
+        ask(office.database, "TRUNCATE ingested_data")
+        seconds["copy"] = _seconds(
+            lambda: copy_file(office.settings.postgres, copied, "ingested_data", COLUMNS)
+        )
+        for name, spent in seconds.items():
+            taken[name].append(spent)
     found = {name: round(rows / max(statistics.median(spent), 0.001)) for name, spent in taken.items()}
     return {
         "rows": rows,
         "rows_a_second": found,
         "staging_to_duckdb": round(found["stage"] / found["duckdb"], 2),
+        "into_postgresql_to_copy": round(found["into PostgreSQL"] / found["copy"], 2),
     }
+
+
+def _import(office: Office, spark: SparkSession, path: Path, rows: int, tenant: str) -> dict[str, float]:
+    """Seconds of an import, and of its steps."""
+    ask(office.database, "TRUNCATE ingested_data")
+    job = office.enter(path, "contacts", tenant_id=tenant)
+    seconds = {"all": _seconds(lambda: office.work(spark))}
+    proven(rows, office.counts(job)[4])
+    return seconds | office.job(job, "timings")[0]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
 
 
 def _driver(settings: Settings) -> Settings:

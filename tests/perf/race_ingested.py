@@ -26,11 +26,11 @@ from headwater.settings import Settings
 from jobs.file_rows import chunk_rows, file_chunks
 from local.postgres import dsn
 from sinks.ingested_data import PARTITIONS, SESSION, stage, upsert
-from sinks.postgres_copy import CopyTarget
-from sinks.postgres_lines import Sent, row_lines, send
+from sinks.postgres_lines import CopyTarget, Lines, Sent, row_lines, send
 from sources.import_jobs import ENTER
 from tests.integration.outbox_harness import migrated_database, settings_of
 from tests.integration.uploads.harness import new_job
+from tests.integration.uploads.staged_rows import staging_of
 from tests.perf.backend_cpu import spent_in
 from tests.perf.figures import OURS, Figure, interleaved, proven, rate
 from tests.perf.peer_postgres import copy_file
@@ -62,8 +62,8 @@ def race(rows: int, rounds: int) -> list[Figure]:
     """Rows a second and CPU a row, into an empty table and beside as many other rows of the dataset."""
     with TemporaryDirectory() as folder, migrated_database() as database:
         settings = settings_of(database)
-        made = _made_rows(Path(folder), rows)
-        file = _csv(made, Path(folder) / "rows.csv")
+        made = made_rows(made_file(Path(folder), rows, 0.0, "csv"))
+        file = copy_csv(made, Path(folder) / "rows.csv")
         works = {
             OURS: partial(_imported, settings, made),
             COPY: partial(copy_file, settings.postgres, file, "ingested_data", COLUMNS),
@@ -111,9 +111,9 @@ def _imported(settings: Settings, made: Path) -> int:
     where = writer_conninfo(settings.postgres, "bench", SESSION)
     with psycopg.connect(where, autocommit=True) as connection:
         connection.execute(ENTER, job.parameters())
-        stage(where, job.id, partial(_copied, made))
+        stage(where, staging_of(job.id), partial(_copied, made))
         with connection.transaction():
-            return upsert(connection, job.id, TENANT, CONTACTS.name).inserted
+            return upsert(connection, staging_of(job.id), job.id, TENANT, CONTACTS.name).inserted
 
 
 def _copied(made: Path, target: CopyTarget) -> list[Sent]:
@@ -122,26 +122,24 @@ def _copied(made: Path, target: CopyTarget) -> list[Sent]:
         return [one for one in sent if one]
 
 
-def _lines(made: Path, part: int) -> Iterator[pa.Array]:
+def _lines(made: Path, part: int) -> Iterator[Lines]:
     """Every so manyth row group, as lines of COPY."""
     with parquet.ParquetFile(made) as file:
         for number in range(part, file.num_row_groups, PARTITIONS):
             yield from row_lines(file.iter_batches(10_000, row_groups=[number]))
 
 
-def _made_rows(folder: Path, rows: int) -> Path:
-    """Valid rows of a made file, with hash, canonical JSON and line."""
-    path = made_file(folder, rows, 0.0, "csv")
-    made = folder / "rows.parquet"
+def made_rows(path: Path) -> Path:
+    """The valid rows of a made CSV file, with hash, canonical JSON and line, as Parquet beside it."""
+    made = path.with_name("rows.parquet")
     with parquet.ParquetWriter(made, VALID) as writer:
-        for chunk in file_chunks(path, "csv", CONTACTS, folder):
+        for chunk in file_chunks(path, "csv", CONTACTS, path.parent):
             for found in chunk_rows(chunk, CONTACTS):
                 writer.write_table(found.valid)
-    path.unlink()
     return made
 
 
-def _csv(made: Path, file: Path) -> Path:
+def copy_csv(made: Path, file: Path) -> Path:
     """The same rows as \\copy takes them, all columns that no default fills."""
     job: UUID = uuid4()
     kinds = pa.schema([(name, pa.int64() if name == "row_version" else pa.string()) for name in COLUMNS])

@@ -3,7 +3,8 @@ rows in memory by psycopg's executemany of an upsert.
 
 All write the same table with the same indexes, in a database of the race's own. Ours is the sink as it is
 delivered by: it upserts by key from a staging table, and enters every row into the outbox in the same
-transaction. \\copy does neither, and a row that is there already would fail it; executemany does the first.
+transaction; it runs without an outbox as well. \\copy does neither, and a row that is there already would
+fail it; executemany does the first.
 Before each turn the tables are emptied and the server's log is written out, so that each begins alike.
 """
 
@@ -18,7 +19,7 @@ from pyspark.sql import DataFrame
 
 from headwater.settings import Settings
 from local.postgres import dsn
-from sinks.postgres import LEAD_COLUMNS
+from sinks.postgres import LEAD_COLUMNS, PostgresSink
 from sinks.registry import SINKS
 from tests.integration.outbox_harness import migrated_database, settings_of
 from tests.perf.figures import OURS, Figure, interleaved, proven, rate
@@ -26,6 +27,7 @@ from tests.perf.peer_leads import NEWER, cached_leads, newer, plain
 from tests.perf.peer_postgres import copy_file, upsert
 
 COPY, UPSERT = "psql \\copy", "executemany"
+BARE = "ours, no outbox"
 _Work = Callable[[], int]
 _Runs = Mapping[str, tuple[float, ...]]
 
@@ -43,6 +45,8 @@ def race(rows: int, rounds: int) -> list[Figure]:
         updates = _taking_turns(rounds, into_full, _updating(settings, newer(leads)))
     return [
         *_figures("rows/s", inserts, OURS, COPY),
+        Figure("postgres", OURS, "rows/s, no outbox", inserts[BARE]),
+        *_figures("rows/s, no outbox", inserts, COPY),
         *_figures("rows/s, upserted", inserts, OURS, UPSERT),
         *_figures("rows/s, all updated", updates, OURS, UPSERT),
     ]
@@ -51,8 +55,10 @@ def race(rows: int, rounds: int) -> list[Figure]:
 def _inserting(settings: Settings, leads: DataFrame, file: Path) -> dict[str, _Work]:
     sink, rows = SINKS["leads", "postgres"].make(settings, "bench"), _tuples(leads)
     sink.setup()
+    bare = PostgresSink(settings, "bench")
     return {
         OURS: lambda: sink.write(leads).inserted,
+        BARE: lambda: bare.write(leads).inserted,
         COPY: lambda: copy_file(settings.postgres, file),
         UPSERT: lambda: upsert(settings.postgres, rows),
     }

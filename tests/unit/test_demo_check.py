@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local.demo_check import Findings, differences
 from local.demo_report import Measured, quantile, write
 from local.demo_send import Tally
+from local.demo_upload import Upload
 from local.traffic import Kind, Mix, Way, traffic
 
 
@@ -69,9 +71,32 @@ def test_the_figures_for_programs_are_of_the_measured_part_only(tmp_path: Path) 
         http.due[key], http.confirmed[key] = due, due + 0.5
     http.sent[Kind.VALID] = 3
     seen = {"warm": 130.0, "first": 107.5, "second": 110.0}
-    measured = Measured("r-", {Way.HTTP: http}, {}, seen, {}, {}, 60, 105.0, 50.0)
+    measured = Measured("r-", {Way.HTTP: http}, {}, seen, {}, {}, Upload("", 0, 0), 60, 105.0, 50.0)
     write(measured, Findings({}, {}, ["a fault"]), tmp_path / "figures.json")
     found = json.loads((tmp_path / "figures.json").read_text())
     assert found["latency_s"]["accepted_to_row"] == {"p50": 2.0, "p95": 3.5, "max": 3.5}
     assert found["latency_s"]["due_to_row"]["max"] == 4.0
     assert (found["http_events_per_s"], found["events_per_s"], found["faults"]) == (0.3, 2.0, ["a fault"])
+
+
+def test_an_upload_is_right_when_job_postgresql_silver_and_errors_say_what_was_sent() -> None:
+    job = {"status": "COMPLETED_WITH_ERRORS", "rows_read": 10, "rows_inserted": 8, "finished_at": "2026"}
+    right = Upload("1", 10, 2, job, rows=8, in_silver=8, told=2)
+    assert right.ended
+    assert right.faults == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"rows": 7}, "upload: rows in PostgreSQL: 7, expected 8"),
+        ({"in_silver": 16}, "upload: rows in silver: 16, expected 8"),
+        ({"told": 1}, "upload: wrong rows told of: 1, expected 2"),
+        ({"sent": 11, "wrong": 3}, "upload: rows read: 10, expected 11"),
+        ({"job": {"status": "FAILED"}}, "upload: status: FAILED, expected COMPLETED_WITH_ERRORS"),
+    ],
+)
+def test_an_upload_that_does_not_add_up_is_a_fault(changed: dict[str, Any], fault: str) -> None:
+    job = {"status": "COMPLETED_WITH_ERRORS", "rows_read": 10, "rows_inserted": 8}
+    given = {"sent": 10, "wrong": 2, "job": job, "rows": 8, "in_silver": 8, "told": 2} | changed
+    assert fault in Upload("1", **given).faults

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from schemas.dataset import generic
-from schemas.rows import RefusedFileError
+from schemas.rows import CellFault, RefusedFileError
 from sources.parsers.parquet import read, split
 
 ANY = generic("any")
@@ -52,3 +52,16 @@ def test_a_row_group_of_gigabytes_is_refused_before_they_are_written_out(tmp_pat
     parquet.write_table(pa.table({"a": texts}), path)
     with pytest.raises(RefusedFileError, match="too_large_group"):
         sizes(path)
+
+
+def test_a_row_of_more_than_a_mebibyte_is_a_fault_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    columns = {f"c{place}": ["short", TEXT, "short"] for place in range(11)} | {"nul": ["a", "b", "c\0"]}
+    parquet.write_table(pa.table(columns), path)
+    (chunk,) = split(path, ANY, path.parent)
+    (found,) = read(chunk, ANY)
+    assert found.lines.to_pylist() == [1, 3]
+    assert [(fault.line, fault.column, fault.code) for fault in found.faults] == [(2, None, "row_too_long")]
+    assert found.cell_faults == [CellFault(1, "nul", "nul_character")]
+    assert found.columns["c0"].to_pylist() == ["short", "short"]
+    assert found.raw([1])[0].startswith(b'{"c0":"short"')

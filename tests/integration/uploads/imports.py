@@ -1,6 +1,5 @@
 """Files that are imported: entered as an upload enters them, done by a worker in this process or another."""
 
-import hashlib
 import io
 import json
 import os
@@ -81,17 +80,19 @@ class Office:
             delta_log.create(table_path(settings, table.full_name), schema, (), {})
 
     def enter(
-        self, content: bytes, dataset: str = "contacts", tenant_id: str = "acme", **options: Any
+        self, content: bytes | Path, dataset: str = "contacts", tenant_id: str = "acme", **options: Any
     ) -> uuid.UUID:
         """A file in storage, and its job."""
         job_id = uuid.uuid4()
-        kind = sniff.sniff(content[: sniff.HEAD_BYTES])
-        assert kind
         key = new_key(job_id, datetime.now(UTC).date())
-        stored = store(self.landing, key, io.BytesIO(content), self.settings.uploads.part_bytes)
-        digest = hashlib.sha256(content).hexdigest()
+        with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as source:
+            kind = sniff.sniff(source.read(sniff.HEAD_BYTES))
+            source.seek(0)
+            stored = store(self.landing, key, source, self.settings.uploads.part_bytes)
+        assert kind
+        new = NewJob(job_id, tenant_id, dataset, key, "people", kind, options, stored.size, stored.sha256)
         queue = ImportQueue(self.settings, "sender")
-        queue.enter(NewJob(job_id, tenant_id, dataset, key, "people", kind, options, stored.size, digest))
+        queue.enter(new)
         queue.close()
         return job_id
 

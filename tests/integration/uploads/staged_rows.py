@@ -10,8 +10,7 @@ import pyarrow as pa
 from headwater.postgres import Connection
 from local.postgres import dsn
 from sinks.ingested_data import Upserted, stage, upsert
-from sinks.postgres_copy import CopyTarget
-from sinks.postgres_lines import Sent, send
+from sinks.postgres_lines import CopyTarget, Sent, lines_of, send
 from sources.import_jobs import ENTER
 from tests.integration.uploads.harness import new_job
 
@@ -39,17 +38,22 @@ def entered_job(database: str, **changes: Any) -> UUID:
 def copied(target: CopyTarget, numbers: Iterable[int], text: str = "", first_line: int = 2) -> list[Sent]:
     """What a task does that has rows of these numbers, each on its line; behind them a text of the test's."""
     lines = [line_of(number, line) for line, number in enumerate(numbers, first_line)]
-    sent = send(target, [pa.array([*lines, text] if text else lines, pa.string())])
+    sent = send(target, [lines_of(pa.array([*lines, text] if text else lines, pa.string()))])
     return [sent] if sent else []
+
+
+def staging_of(job: UUID) -> str:
+    """The staging table of the job's first attempt."""
+    return f"import_{job.hex}_1"
 
 
 def staged(database: str, job: UUID, numbers: Iterable[int], first_line: int = 2) -> None:
     """Rows of these numbers, as `load` stages them."""
     where = dsn("headwater_writer", "postgres-writer", database)
-    stage(where, job, lambda target: copied(target, numbers, first_line=first_line))
+    stage(where, staging_of(job), lambda target: copied(target, numbers, first_line=first_line))
 
 
 def upserted(connection: Connection, job: UUID, dataset: str = DATASET) -> Upserted:
     """In a transaction of its own."""
     with connection.transaction():
-        return upsert(connection, job, TENANT, dataset)
+        return upsert(connection, staging_of(job), job, TENANT, dataset)

@@ -1,7 +1,10 @@
 """Imports that are killed, broken off, shared or without their servers: the tables are right in the end."""
 
+import os
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +18,7 @@ from jobs.import_one import import_one
 from jobs.launch import Launch
 from jobs.queries import Context
 from jobs.runtime import Runtime
+from sources.landing.base import new_key
 from tests.integration.broker import eventually
 from tests.integration.uploads.harness import ask
 from tests.integration.uploads.imports import (
@@ -41,12 +45,64 @@ def test_a_killed_worker_leaves_what_another_makes_right(office: Office, point: 
     assert_imported_once(office, job, 30)
 
 
+def test_a_job_that_died_behind_its_appends_is_done_though_its_end_was_wanted(office: Office) -> None:
+    job = office.enter(SMALL)
+    assert_killed(office, job, "after_write")
+    ask(office.database, "UPDATE ingestion_jobs SET cancel_requested = true, attempts = 3")
+    office.work()
+    assert_imported_once(office, job, 30)
+
+
+def test_a_file_goes_whoever_ended_its_job_and_is_kept_where_that_is_wanted(office: Office) -> None:
+    ended = "UPDATE ingestion_jobs SET status = 'CANCELLED', finished_at = now()"
+    job = office.enter(SMALL)
+    ask(office.database, ended)
+    office.settings = office.with_uploads(keep_files="failed")
+    office.work()
+    assert len(office.left()) == 1
+    assert office.job(job, "file_gone_at") == (None,)
+    office.settings = office.with_uploads(keep_files="none")
+    killed = office.start(
+        "import-files", "--once",
+        HEADWATER_FAILPOINT="import-files:file_gone", HEADWATER_UPLOADS__KEEP_FILES="none",
+    ).wait()  # fmt: skip
+    assert killed.code == -9, killed.why
+    office.work()
+    assert office.left() == []
+    assert office.job(job, "file_gone_at IS NOT NULL") == (True,)
+
+
+def test_what_killed_uploads_and_workers_left_is_swept(office: Office) -> None:
+    job = office.enter(SMALL)
+    assert_killed(office, job, "before_write")
+    ask(office.database, "UPDATE ingestion_jobs SET attempts = attempts + 1, lease_until = now() + '1 hour'")
+    path = Path(office.settings.uploads.folder)
+    kept, jobless, young = (
+        (path / office.job(job, "storage_key")[0]),
+        *(path / new_key(uuid.uuid4(), date(2026, 3, number)) for number in (1, 2)),
+    )
+    for made in (jobless, young):
+        made.parent.mkdir()
+        made.write_bytes(SMALL)
+    os.utime(jobless, (0, 0))
+    os.utime(kept, (0, 0))
+    staged = Path(office.settings.lake) / "staging"
+    (staged / f"import_{job.hex}_1").mkdir(parents=True)
+    (staged / f"import_{job.hex}_2").mkdir()
+    assert office.staging() == [f"import_{job.hex}_1"]
+    office.work()
+    assert office.staging() == []
+    assert [one.name for one in staged.iterdir()] == [f"import_{job.hex}_2"]
+    assert [one.exists() for one in (kept, jobless, young)] == [True, False, True]
+
+
 def test_a_worker_that_is_killed_when_all_is_done_leaves_only_the_file(office: Office) -> None:
     job = office.enter(SMALL)
     killed = office.start("import-files", "--once", HEADWATER_FAILPOINT="import-files:before_commit").wait()
     assert killed.code == -9, killed.why
     assert office.work() == 0
     assert_imported_once(office, job, 30)
+    assert office.left() == []
 
 
 def test_two_workers_share_a_queue_of_files_with_the_same_rows(office: Office) -> None:
@@ -89,7 +145,7 @@ def test_an_import_that_is_broken_off_writes_nothing(
     status = {"cancelled": "CANCELLED", "lost": "PROCESSING", "stopping": "PENDING"}[why]
     assert office.job(job, "status", "released") == (status, 1 if why == "stopping" else 0)
     assert (office.hashes(), office.table("silver.uploaded_rows"), office.errors(job)) == ({}, [], [])
-    assert bool(office.staging()) is (why == "lost"), "what others load into is left alone"
+    assert office.staging() == []
 
 
 def test_an_outage_is_tried_again_after_a_pause_and_ends_as_failed_with_a_letter(
@@ -129,7 +185,7 @@ def test_a_scheduler_imports_a_file_and_a_second_run_finds_it_done(office: Offic
         context = Context(cast(SparkSession, NoSpark()), office.settings, wanted.run_id or "")
         return import_one(context, Runtime(context, once=True, alone=False), wanted)
 
-    path = tmp_path / "people.csv"
+    path = tmp_path / os.fsdecode(b"people-\xff.csv")
     path.write_bytes(contacts(1, 5))
     first = run(order(path, "monday"))
     assert (first["import"]["status"], first["import"]["rows_inserted"]) == ("COMPLETED", 5)

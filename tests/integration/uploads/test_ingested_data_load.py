@@ -2,7 +2,6 @@
 
 import json
 from hashlib import sha256
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -13,7 +12,7 @@ from headwater.settings import Settings
 from local.postgres import dsn
 from sinks.ingested_data import Upserted, load
 from tests.integration.uploads.harness import ask
-from tests.integration.uploads.staged_rows import entered_job, upserted
+from tests.integration.uploads.staged_rows import entered_job, staging_of, upserted
 
 NASTY = [
     "", "\\", "\\N", "\\.", "\\x41", "a\tb", "a\nb", "a\r\nb", '"', "'", "\x01\x1f\x7f", "ÄÖ", "e\u0301",
@@ -36,8 +35,8 @@ def test_rows_of_all_partitions_arrive_as_they_are_and_once_each(
 ) -> None:
     where, job = dsn("headwater_writer", "postgres-writer", database), entered_job(database)
     rows = frame(spark, *NASTY, NASTY[5]).repartition(5)
-    load(rows, where, job)
-    load(rows, where, job)  # as a job does that begins again
+    load(rows, where, staging_of(job))
+    load(rows, where, staging_of(job))  # as a job does that begins again
     with psycopg.connect(where, autocommit=True) as connection:
         assert upserted(connection, job) == Upserted(len(NASTY), 0, 1)
     found = ask(database, "SELECT encode(content_hash, 'hex'), data->>'text' FROM ingested_data")
@@ -46,7 +45,7 @@ def test_rows_of_all_partitions_arrive_as_they_are_and_once_each(
 
 def test_rows_of_an_empty_file_are_none(settings: Settings, database: str, spark: SparkSession) -> None:
     where, job = dsn("headwater_writer", "postgres-writer", database), entered_job(database)
-    load(frame(spark, "a").where("false"), where, job)
+    load(frame(spark, "a").where("false"), where, staging_of(job))
     with psycopg.connect(where, autocommit=True) as connection:
         assert upserted(connection, job) == Upserted(0, 0, 0)
 
@@ -54,5 +53,5 @@ def test_rows_of_an_empty_file_are_none(settings: Settings, database: str, spark
 def test_a_server_that_is_away_is_an_outage_without_its_password(spark: SparkSession) -> None:
     nowhere = "postgresql://headwater_writer:geheim@127.0.0.1:9/headwater"
     with pytest.raises(TransientError) as caught:
-        load(frame(spark, "a"), nowhere, uuid4())
+        load(frame(spark, "a"), nowhere, "import_1")
     assert "geheim" not in str(caught.value)

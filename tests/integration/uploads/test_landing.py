@@ -220,6 +220,14 @@ def test_what_a_killed_writer_left_is_swept_and_files_stay(place: Place) -> None
     place.landing.open(name).close()
 
 
+def test_keys_are_those_of_whole_files_that_came_long_ago(place: Place) -> None:
+    name = key()
+    store(place.landing, name, io.BytesIO(b"a,b\n"), PART)
+    Writer(place.landing, key()).write(PARTS[0])
+    assert list(place.landing.keys(timedelta(days=20_000))) == []
+    assert list(place.landing.keys(timedelta(seconds=-5))) == [name]
+
+
 @pytest.mark.parametrize(
     "bad",
     ["", "../x", "/etc/passwd", "2026-01-01/../x", f"2026-01-01/{SOME_ID}/x", f"2026-01-01/{SOME_ID}\n"],

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -244,6 +245,62 @@ def test_a_running_job_whose_end_is_wanted_ends_as_cancelled_whatever_its_worker
         assert queue.claim() is None
     assert state(database, "status") == [("CANCELLED",)]
     assert queue.claim() is None
+
+
+@pytest.mark.parametrize("end", ["told", "released", "failed", "killed"])
+def test_a_job_that_may_have_rows_in_delta_is_done_whoever_wants_its_end_and_however_often_it_fails(
+    worker: Worker, database: str, end: str
+) -> None:
+    queue = worker()
+    queue.enter(new_job())
+    claim = claimed(queue)
+    queue.appending(claim)
+    ask(database, "UPDATE ingestion_jobs SET cancel_requested = true, attempts = 7")
+    claim = replace(claim, job=replace(claim.job, attempts=7))
+    assert queue.beat(claim, SOME) is Beat.KEPT
+    if end == "told":
+        assert not queue.cancelled(claim, SOME)
+    elif end == "released":
+        assert queue.release(claim) == "PENDING"
+    elif end == "failed":
+        assert queue.fail(claim, "unstorable", SOME, final=True) == "PENDING"
+    come(database)
+    again = claimed(queue)
+    assert (again.attempt, again.job.appending_at is not None) == (8, True)
+    assert queue.finish(again, COMPLETED, SOME, {})
+    assert queue.claim() is None
+
+
+def test_only_the_owner_of_a_job_says_that_it_may_have_rows_in_delta(worker: Worker, database: str) -> None:
+    stale, other = worker("stale"), worker("other")
+    stale.enter(new_job())
+    lost = claimed(stale)
+    come(database)
+    claimed(other)
+    with pytest.raises(LostError):
+        stale.appending(lost)
+    assert state(database, "appending_at") == [(None,)]
+
+
+def test_what_an_attempt_made_is_nobodys_when_it_is_over(worker: Worker, database: str) -> None:
+    queue = worker()
+    names = []
+    for _ in range(3):
+        queue.enter(new_job())
+        names.append(claimed(queue).name)
+    over, taken_up, running = names
+    ask(database, "UPDATE ingestion_jobs SET attempts = 2 WHERE id = %s", taken_up.split("_")[1])
+    ended = "status = 'FAILED', finished_at = now(), lease_until = NULL"
+    ask(database, f"UPDATE ingestion_jobs SET {ended} WHERE id = %s", over.split("_")[1])  # noqa: S608 - own
+    unknown, foreign = f"import_{'0' * 32}_1", "import_of_mine"
+    assert queue.orphans([*names, unknown, foreign]) == {over, taken_up, unknown}
+    assert queue.orphans([running, foreign]) == set()
+
+
+def test_keys_that_no_job_has_are_nobodys(worker: Worker) -> None:
+    queue, new = worker(), new_job()
+    queue.enter(new)
+    assert queue.nobodys([new.storage_key, "2026-01-01/other"]) == {"2026-01-01/other"}
 
 
 @pytest.mark.parametrize(
