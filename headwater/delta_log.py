@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from pyarrow.dataset import dataset, field
 from pyspark.sql import DataFrame
 
@@ -23,6 +23,7 @@ _TABLES_KEPT_OPEN = 64
 CHECKPOINT_EVERY = 50
 NO_CHECKPOINTS = "1000000000"
 SMALL_BYTES = 32 << 20  # files of less are put together
+GROUP_ROWS = 512
 
 
 def committed(path: str, application: str) -> int | None:
@@ -85,13 +86,15 @@ def compact(path: str, at_least: int) -> int:
     """Put small files of the table together, if there are so many: how many went. No row changes, and streams
     that read the table see none of it.
 
-    Whoever commits, delta-rs or Spark, looks at every file that the table has.
+    Whoever commits, delta-rs or Spark, looks at every file that the table has. Row groups are of few rows,
+    for they are held in memory, and a row may be long: Arrow takes 2 GiB of one column.
     """
     table = _opened(path)
     sizes = pa.table(table.get_add_actions())["size_bytes"]
     if (pc.sum(pc.less(sizes, SMALL_BYTES)).as_py() or 0) < at_least:
         return 0
-    found = table.optimize.compact(target_size=SMALL_BYTES, max_concurrent_tasks=1)
+    few = WriterProperties(compression="ZSTD", max_row_group_size=GROUP_ROWS)
+    found = table.optimize.compact(target_size=SMALL_BYTES, max_concurrent_tasks=1, writer_properties=few)
     _checkpointed(path, version(path))
     return int(found["numFilesRemoved"])
 

@@ -9,7 +9,7 @@ import time
 from socket import gethostname
 from uuid import UUID, uuid4
 
-from headwater.errors import LostError, SetupError
+from headwater.errors import LostError, QualityError, SetupError
 from headwater.log import logger
 from headwater.metrics import DEAD, EVENTS, IMPORTS, PENDING
 from headwater.tables import ensure_table
@@ -18,7 +18,7 @@ from jobs.import_attempt import Attempt
 from jobs.import_lease import BrokenOffError, Lease, Why
 from jobs.import_leftovers import compact_tables, drop_files, sweep
 from jobs.import_letters import write_letters
-from jobs.import_outcomes import TooManyInvalidError, outcome
+from jobs.import_outcomes import WORTH_A_RETRY, TooManyInvalidError, outcome
 from jobs.import_stage import QUERY
 from jobs.queries import Context
 from schemas.tables import DEAD_LETTERS, UPLOADED_ROWS
@@ -30,6 +30,7 @@ from transformations.uploads import STAGE, STREAM
 
 LOOK_EVERY_S = 1.0
 SWEEP_EVERY_S = 3600.0
+DROP_AGAIN_S = 60.0  # after a file that could not be deleted
 COMPACT_EVERY = 200  # jobs, each a file of the tables
 _log = logger(__name__)
 
@@ -48,7 +49,8 @@ class ImportFiles:
         self._queue = ImportQueue(context.settings, self._worker)
         self._landing = landing_of(context.settings)
         self._swept: float | None = None
-        self._done_since = 0
+        self._drop_again = 0.0
+        self._done_since, self._compacted = 0, False
 
     def prepare(self) -> None:
         """Create the tables that are missing."""
@@ -57,13 +59,14 @@ class ImportFiles:
 
     def step(self) -> int:
         """Do the job that is due longest, or write the letters of those that failed: how many."""
-        self._sweep()
-        drop_files(self._context, self._landing, self._queue)
+        self._clear_up()
         done = write_letters(self._context, self._queue)
         PENDING.labels(QUERY).set(self._queue.waiting())
         claim = self._queue.claim(self._only)
         if claim is not None:
             self._import(claim)
+        self._compact(idle=claim is None)
+        if claim is not None:
             return done + 1
         if self._only is None or self._ended(self._only):
             return done
@@ -143,15 +146,25 @@ class ImportFiles:
             )
 
     def _ended(self, job_id: UUID) -> bool:
+        """Raises QualityError for a job that nobody can end: not before, and not behind its appends."""
         job = self._queue.job(job_id)
+        if job is not None and job.appending_at and job.error and job.error not in WORTH_A_RETRY:
+            raise QualityError(
+                f"job {job_id} can only be done, and fails: {job.error}; see docs/operations.md"
+            )
         return job is None or job.ended
 
-    def _sweep(self) -> None:
-        """What killed uploads and workers have left, now and then; and the small files of many small jobs."""
-        if self._swept is None or self._done_since >= COMPACT_EVERY:
-            self._done_since = 0
+    def _compact(self, *, idle: bool) -> None:
+        """After many jobs, and once when nothing is due."""
+        if self._done_since >= COMPACT_EVERY or (idle and not self._compacted):
+            self._done_since, self._compacted = 0, True
             compact_tables(self._settings, COMPACT_EVERY)
+
+    def _clear_up(self) -> None:
+        """Files of jobs that are over; and, now and then, what killed uploads and workers have left."""
         now = time.monotonic()
+        if now >= self._drop_again and not drop_files(self._context, self._landing, self._queue):
+            self._drop_again = now + DROP_AGAIN_S
         if self._swept is not None and now - self._swept < SWEEP_EVERY_S:
             return
         self._swept = now

@@ -80,8 +80,9 @@ class Lease:
         self.check()
 
     def no_way_back(self) -> None:
-        """The job may have rows in Delta from here on: it can only be done. Beats no more."""
+        """The job may have rows in Delta from here on: it can only be done. Beats no more. Checks first."""
         self.still()
+        self.check()
         self._queue.appending(self._claim)
 
     def still(self) -> None:

@@ -5,9 +5,10 @@ Safe to run again, and by several workers at once: to delete what is gone is fin
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from itertools import islice
 
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, TransientError
 from headwater.failpoints import fail_at
 from headwater.log import logger
 from headwater.postgres import connected, writer_conninfo
@@ -29,46 +30,70 @@ _GO = {
     "all": (),
 }
 _AT_ONCE = 100
+# A database that was restored from a backup does not know its newest jobs: time to see to that.
+JOBLESS = timedelta(days=30)
 _KEYS_AT_ONCE = 1000
 _log = logger(__name__)
 
 
-def drop_files(context: Context, landing: Landing, queue: ImportQueue) -> None:
-    """Delete files of jobs that are over, whoever ended them, some at a time.
+def drop_files(context: Context, landing: Landing, queue: ImportQueue) -> bool:
+    """Delete files of jobs that are over, whoever ended them, some at a time: whether all could be.
 
-    Raises nothing when storage is away: a file that stays for an outage harms nobody.
+    Raises nothing for that: a file that stays harms nobody.
     """
+    all_went = True
     ends = _GO[context.settings.uploads.keep_files]
     for job in queue.with_file(ends, _AT_ONCE) if ends else ():
         try:
             landing.delete(job.storage_key)
         except HeadwaterError as fault:
             _log.warning("upload_not_deleted", job_id=str(job.id), reason=str(fault))
-            return
+            all_went = False
+            if isinstance(fault, TransientError):
+                return False
+            continue
         fail_at(QUERY, "file_gone")
         queue.file_gone(job)
+    return all_went
 
 
 def sweep(context: Context, landing: Landing, queue: ImportQueue) -> None:
     """Remove what no attempt that is under way has made: half-done uploads, copies, staged rows; and files
-    that never got a job."""
+    that never got a job. Raises nothing for what it may not do: workers can do without."""
+    try:
+        removed = _swept(context, landing, queue)
+    except HeadwaterError as fault:
+        _log.warning("import_leftovers_not_removed", reason=str(fault))
+        return
+    if removed:
+        _log.info("import_leftovers_removed", count=removed)
+
+
+def _swept(context: Context, landing: Landing, queue: ImportQueue) -> int:
     removed = landing.sweep() + scratch.sweep(context.settings.scratch_root)
     removed += sweep_staging(context, queue.orphans)
     conninfo = writer_conninfo(context.settings.postgres, QUERY, SESSION)
     with connected(conninfo, "staging of imports") as connection:
         removed += discard_orphans(connection, queue.orphans)
-    for keys in _by(_KEYS_AT_ONCE, landing.keys()):
+    for keys in _by(_KEYS_AT_ONCE, landing.keys(JOBLESS)):
         for key in queue.nobodys(keys):
             landing.delete(key)
             removed += 1
-    if removed:
-        _log.info("import_leftovers_removed", count=removed)
+    return removed
 
 
 def compact_tables(settings: Settings, at_least: int) -> None:
-    """Each job appends a file to each table, and each append looks at all that are there."""
+    """Each job appends a file to each table, and each append looks at all that are there.
+
+    Raises nothing: jobs go on without, if more slowly.
+    """
     for table in (UPLOADED_ROWS, DEAD_LETTERS):
-        if removed := compact(settings, table.full_name, at_least):
+        try:
+            removed = compact(settings, table.full_name, at_least)
+        except Exception as fault:  # delta-rs's; its text may quote a row
+            _log.warning("not_compacted", table=table.full_name, why=type(fault).__name__)
+            continue
+        if removed:
             _log.info("compacted", table=table.full_name, files=removed)
 
 

@@ -15,7 +15,7 @@ from headwater.errors import HeadwaterError, QualityError, SetupError
 from headwater.identity import NAMESPACE
 from headwater.settings import Settings
 from jobs.import_files import ImportFiles
-from jobs.import_outcomes import sentence
+from jobs.import_outcomes import WORTH_A_RETRY, sentence
 from jobs.queries import Context
 from jobs.runtime import Runtime
 from sources import sniff
@@ -26,9 +26,7 @@ from sources.landing.registry import landing_of
 from sources.unpack import Limits, inspect
 from sources.zip_directory import UnpackError
 
-# Reasons of a failed job that are no fault of its file: another run may do better.
 TENANT = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
-_WORTH_A_RETRY = ("unavailable", "setup", "unexpected", "worker_lost")
 
 
 def import_one(context: Context, runtime: Runtime, order: Any) -> dict[str, Any]:
@@ -99,7 +97,7 @@ def check_end(job: Job) -> None:
     """Raises QualityError for a file that is refused, HeadwaterError for a job that another run may do."""
     if job.status == FAILED:
         told = f"job {job.id} failed: {job.error}: {sentence(job.error or 'unexpected')}"
-        raise HeadwaterError(told) if job.error in _WORTH_A_RETRY else QualityError(told)
+        raise HeadwaterError(told) if job.error in WORTH_A_RETRY else QualityError(told)
     if job.status == CANCELLED:
         raise QualityError(f"job {job.id} was cancelled")
     if not job.ended:

@@ -17,6 +17,8 @@ JOB_CODES = {
     "unexpected": "the import failed for a reason that nobody foresaw, in every attempt",
     "worker_lost": "the worker vanished, in every attempt",
 }
+# Reasons that are no fault of the file: another attempt, or another run, may do better.
+WORTH_A_RETRY = ("unavailable", "setup", "unexpected", "worker_lost")
 _ARCHIVE = "the archive is refused"
 
 

@@ -36,12 +36,13 @@ _DUE = """
 # Not so a job that may have rows in Delta: nothing takes those back, so it only goes on, until it is done.
 _MAY_END = "appending_at IS NULL"
 _USED_UP = (
-    f"{_MAY_END} AND (cancel_requested OR (status = 'PROCESSING' AND attempts - released >= %(attempts)s))"
+    f"({_MAY_END} AND cancel_requested) OR (status = 'PROCESSING' AND attempts - released >= %(attempts)s)"
 )
 END_LOST = f"""
-UPDATE ingestion_jobs SET lease_until = NULL, finished_at = now(),
-  status = CASE WHEN cancel_requested THEN 'CANCELLED' ELSE 'FAILED' END,
-  error = CASE WHEN cancel_requested THEN NULL ELSE 'worker_lost' END
+UPDATE ingestion_jobs SET lease_until = NULL, finished_at = CASE WHEN {_MAY_END} THEN now() END,
+  next_attempt_at = now() + %(pause)s,
+  status = CASE WHEN NOT {_MAY_END} THEN 'PENDING' WHEN cancel_requested THEN 'CANCELLED' ELSE 'FAILED' END,
+  error = CASE WHEN cancel_requested AND {_MAY_END} THEN NULL ELSE 'worker_lost' END
 WHERE id IN ({_DUE.format(which=_USED_UP)})
 """  # noqa: S608 - text of this file only
 CLAIM = f"""
@@ -130,6 +131,7 @@ class ImportQueue:
         self._link = Link(writer_conninfo(settings.postgres, worker, SESSION), "ingestion_jobs")
         self._worker = worker
         self._lease = timedelta(seconds=settings.uploads.lease_s)
+        self._longest_pause = timedelta(seconds=settings.uploads.max_backoff_s)
 
     def enter(self, new: NewJob) -> None:
         """A job for a file that is in storage."""
@@ -147,11 +149,12 @@ class ImportQueue:
     def claim(self, only: UUID | None = None) -> Claim | None:
         """The job that is due longest, or only that one, for nobody else until the lease ends; None: none is.
 
-        Jobs whose last worker vanished and that may not be tried again are ended first.
+        Jobs whose last worker vanished and that may not be tried again are ended first, or have a long pause
+        if they can only be done.
         """
         limits = {"attempts": self._uploads.attempts, "limit": 100}
         with self._link() as connection:
-            connection.execute(END_LOST.encode(), limits)
+            connection.execute(END_LOST.encode(), limits | {"pause": self._longest_pause})
         values = {"worker": self._worker, "lease": self._lease, "limit": 1, "only": only}
         found = self._first(CLAIM, limits | values)
         return Claim(found) if found else None

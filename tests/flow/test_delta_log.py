@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyarrow.parquet import ParquetFile
 from pyspark.sql import SparkSession
 
 from headwater import delta_log
@@ -138,6 +139,7 @@ def test_small_files_are_put_together_and_a_stream_sees_none_of_it(
         query.awaitTermination()
         return sorted(seen)
 
+    assert compact(lake, NUMBERS.full_name, 1) == 0
     for number in range(6):
         append_rows(spark, arrow(number), lake, NUMBERS.full_name, (f"job{number}", 0))
     assert read_on() == [0, 1, 2, 3, 4, 5]
@@ -148,3 +150,14 @@ def test_small_files_are_put_together_and_a_stream_sees_none_of_it(
     append_rows(spark, arrow(5), lake, NUMBERS.full_name, ("job5", 0))  # again: its mark is still known
     assert read_on() == [6]
     assert numbers(spark, lake) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_row_groups_of_files_that_are_put_together_are_of_few_rows(
+    spark: SparkSession, lake: Settings
+) -> None:
+    for _ in range(3):
+        append_rows(spark, arrow(*range(400)), lake, NUMBERS.full_name)
+    assert compact(lake, NUMBERS.full_name, 3) == 3
+    folder = Path(table_path(lake, NUMBERS.full_name))
+    (made,) = live_files(folder)
+    assert ParquetFile(folder / made["path"]).metadata.num_row_groups == 3

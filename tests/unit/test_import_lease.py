@@ -22,6 +22,7 @@ class Answers:
         self.found = list(found)
         self.told: list[Counts] = []
         self.closed = False
+        self.marked = False
 
     def beat(self, _claim: Any, counts: Counts) -> Beat:
         self.told.append(counts)
@@ -29,6 +30,9 @@ class Answers:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def appending(self, _claim: Any) -> None:
+        self.marked = True
 
     def close(self) -> None:
         self.closed = True
@@ -123,3 +127,32 @@ def test_a_job_that_was_lost_before_is_not_finished() -> None:
         until(lambda: held.why is not None)
         with pytest.raises(BrokenOffError):
             held.let_finish()
+
+
+def test_a_job_that_proves_to_be_lost_is_not_marked_for_good() -> None:
+    queue = Answers(Beat.LOST)
+    with lease(queue) as held:
+        held.let_finish()
+        until(lambda: held.why is not None)
+        with pytest.raises(BrokenOffError):
+            held.no_way_back()
+    assert not queue.marked
+
+
+def test_nothing_is_asked_any_more_behind_the_point_of_no_return() -> None:
+    queue = Answers(Beat.KEPT)
+    with lease(queue) as held:
+        held.let_finish()
+        held.no_way_back()
+        assert queue.marked
+        asked = len(queue.told)
+        queue.found = [Beat.CANCEL]
+        held.check()
+    assert len(queue.told) == asked
+
+
+def test_work_that_was_interrupted_ends_as_what_interrupted_it() -> None:
+    with pytest.raises(BrokenOffError) as broken, lease(Answers(Beat.CANCEL)) as held:
+        until(lambda: held.why is not None)
+        raise ZeroDivisionError
+    assert broken.value.why is Why.CANCELLED

@@ -97,11 +97,14 @@ class Office:
         return job_id
 
     def worker(
-        self, spark: SparkSession | None = None, stopping: threading.Event | None = None
+        self,
+        spark: SparkSession | None = None,
+        stopping: threading.Event | None = None,
+        only: uuid.UUID | None = None,
     ) -> ImportFiles:
         """A worker that is prepared; without a session it must not need one."""
         context = Context(spark or cast(SparkSession, NoSpark()), self.settings, "test")
-        made = ImportFiles(context, stopping or threading.Event())
+        made = ImportFiles(context, stopping or threading.Event(), only)
         made.prepare()
         return made
 

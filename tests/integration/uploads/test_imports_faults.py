@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headwater.errors import QualityError, SetupError, TransientError
-from jobs import import_files, import_staged
+from jobs import import_files, import_leftovers, import_staged
 from jobs.import_lease import Lease
 from jobs.import_one import import_one
 from jobs.launch import Launch
@@ -50,7 +50,37 @@ def test_a_job_that_died_behind_its_appends_is_done_though_its_end_was_wanted(of
     assert_killed(office, job, "after_write")
     ask(office.database, "UPDATE ingestion_jobs SET cancel_requested = true, attempts = 3")
     office.work()
+    assert office.job(job, "status", "error") == ("PENDING", "worker_lost")
+    ask(office.database, "UPDATE ingestion_jobs SET next_attempt_at = now()")
+    office.work()
     assert_imported_once(office, job, 30)
+
+
+def test_who_waits_for_a_job_that_can_neither_be_done_nor_ended_is_told(office: Office) -> None:
+    job = office.enter(SMALL)
+    assert_killed(office, job, "after_write")
+    office.landing.delete(office.job(job, "storage_key")[0])
+    worker = office.worker(only=job)
+    with pytest.raises(QualityError, match="file_missing"):
+        while worker.step():
+            pass
+    worker.close()
+    assert office.job(job, "status") == ("PENDING",)
+
+
+def test_a_worker_goes_on_without_what_it_cannot_clear_up(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> int:
+        raise SetupError("no right to do that")
+
+    for name in ("compact", "discard_orphans"):
+        monkeypatch.setattr(import_leftovers, name, refused)
+    job = office.enter(SMALL)
+    office.work()
+    assert_imported_once(office, job, 30)
+    told = [line["event"] for line in office.log if line["log_level"] == "warning"]
+    assert told == ["import_leftovers_not_removed", "not_compacted", "not_compacted"]
 
 
 def test_a_file_goes_whoever_ended_its_job_and_is_kept_where_that_is_wanted(office: Office) -> None:

@@ -265,6 +265,11 @@ def test_a_job_that_may_have_rows_in_delta_is_done_whoever_wants_its_end_and_how
     elif end == "failed":
         assert queue.fail(claim, "unstorable", SOME, final=True) == "PENDING"
     come(database)
+    if end in ("told", "killed"):  # it may be what kills its workers
+        assert queue.claim() is None
+        assert state(database, "status", "error") == [("PENDING", "worker_lost")]
+        assert state(database, "next_attempt_at > now() + interval '1 min'") == [(True,)]
+        come(database)
     again = claimed(queue)
     assert (again.attempt, again.job.appending_at is not None) == (8, True)
     assert queue.finish(again, COMPLETED, SOME, {})
