@@ -6,6 +6,7 @@ The compiled form is plain data (no Spark), so that the API can use it too.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -15,9 +16,14 @@ import yaml
 from open_data_contract_standard import model as odcs
 
 from headwater.errors import SetupError
+from headwater.text import nfc
 
 ROW_LIMIT_BYTES = 1 << 20
 MAX_DEPTH = 32
+EPOCH_MS = "epoch_ms"
+_RANGE = {"minimum", "maximum"}
+# logicalTypeOptions that are applied, by logicalType.
+_OPTIONS = {"string": {"maxLength", "pattern", "format"}, "integer": _RANGE, "number": _RANGE}
 _KINDS = {"string", "boolean", "integer", "number", "timestamp", "object"}
 _REQUIRED = ("topic", "partitions", "tenantField", "eventTimeField", "dedupeKey", "dedupeWindow")
 _KNOWN = {*_REQUIRED, "retentionDays", "format", "consentField", "refusedTopic"}
@@ -37,6 +43,10 @@ class Field:
     personal: bool
     description: str
     children: tuple["Field", ...] = ()
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    values: tuple[str, ...] = ()  # of a string; none listed: any
+    is_epoch: bool = False  # a timestamp written as milliseconds since 1970
 
     @property
     def name(self) -> str:
@@ -167,6 +177,7 @@ def _field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Fi
             f"{origin}: field {'.'.join(path)} has logicalType {kind!r}; known: {sorted(_KINDS)}"
         )
     options = raw.logicalTypeOptions or {}
+    _refuse_vain(raw, kind, options, f"{origin}: field {'.'.join(path)}")
     return Field(
         path=path,
         kind=kind,
@@ -177,7 +188,26 @@ def _field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Fi
         personal=raw.classification == "personal",
         description=raw.description or "",
         children=tuple(_field(child, path, origin) for child in raw.properties or []),
+        minimum=_decimal(options.get("minimum")),
+        maximum=_decimal(options.get("maximum")),
+        values=tuple(nfc(str(allowed.value)) for allowed in raw.enum or ()),
+        is_epoch=raw.physicalType == EPOCH_MS,
     )
+
+
+def _decimal(bound: int | float | None) -> Decimal | None:
+    """As it was written: a float's shortest text."""
+    return None if bound is None else Decimal(str(bound))
+
+
+def _refuse_vain(raw: odcs.SchemaProperty, kind: str, options: Iterable[str], where: str) -> None:
+    """Raise for what the standard knows and we do not apply, so that no contract asks in vain."""
+    for option in sorted(set(options) - _OPTIONS.get(kind, set())):
+        raise SetupError(f"{where}: {option} is not applied to a {kind}")
+    if raw.enum and (kind != "string" or {"pattern", "format"} & set(options)):
+        raise SetupError(f"{where}: enum is applied to a string, and instead of a pattern or format")
+    if raw.physicalType == EPOCH_MS and kind != "timestamp":
+        raise SetupError(f"{where}: {EPOCH_MS} is a way to write a timestamp")
 
 
 def json_schema(contract: Contract) -> dict[str, Any]:
@@ -198,6 +228,9 @@ def _field_schema(field: Field) -> dict[str, Any]:
     if field.children:
         nullable = {} if field.required else {"type": ["object", "null"]}
         return {**_object_schema(field.children), **nullable, "description": field.description}
+    if field.is_epoch:
+        nullable = {} if field.required else {"type": ["integer", "null"]}
+        return {"type": "integer", **nullable, "description": field.description}
     schema: dict[str, Any] = {"type": "string" if field.kind == "timestamp" else field.kind}
     if field.required and field.kind == "string":
         schema |= {"minLength": 1, "pattern": r"\S"}  # empty text is null
@@ -209,6 +242,11 @@ def _field_schema(field: Field) -> dict[str, Any]:
         schema["maxLength"] = field.max_length
     if field.pattern:
         schema["pattern"] = field.pattern
+    for name, bound in (("minimum", field.minimum), ("maximum", field.maximum)):
+        if bound is not None:
+            schema[name] = int(bound) if bound == bound.to_integral_value() else float(bound)
+    if field.values:
+        schema["enum"] = [*field.values, *([] if field.required else [None])]
     if not field.required:
         schema["type"] = [schema["type"], "null"]
     return {**schema, "description": field.description}

@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 
 from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES, Contract, Field
 from schemas.envelope import LARGEST_DOUBLE, LONGEST_NUMBER, to_json
-from transformations.validate import UUID, in_time
+from transformations.validate import EPOCH_MS, UUID, in_time
 from transformations.values import clean_text, each, instants
 
 Columns = dict[str, list[Any]]
@@ -120,19 +120,22 @@ def _typed(field: Field) -> tuple[Any, ...]:
         inner = _struct(field.name, field.children)
         optional = not field.required and not any(child.required for child in field.children)
         return (inner, msgspec.field(default_factory=inner)) if optional else (inner,)
-    kind = _TYPES.get(field.kind, Any)
+    kind = int if field.is_epoch else _TYPES.get(field.kind, Any)
     return (kind,) if field.required else (kind | None, None)
 
 
 def _step(contract: Contract, field: Field) -> _Step:
     if field.kind == "timestamp":
-        return _event_times if field.pointer == contract.event_time_field else _moments
+        is_event_time = field.pointer == contract.event_time_field
+        if field.is_epoch:
+            return _event_epochs if is_event_time else _epochs
+        return _event_times if is_event_time else _moments
     if field.kind == "string":
         longest, form = field.max_length or sys.maxsize, _form(field)
         return _texts(_usual(longest, form), _text(field.required, longest, form))
     if field.kind == "boolean":
         return lambda said, _arrived_us, _doubtful: said
-    fit = _FITS[field.kind]
+    fit = _bounded(field, _FITS[field.kind])
     absent = _DOUBT if field.required else None
     return lambda said, _arrived_us, doubtful: _marked(
         [absent if value is None else fit(value) for value in said], doubtful
@@ -154,6 +157,8 @@ def _texts(usual: Callable[[set[str]], bool], fit: Callable[[str], Any]) -> _Ste
 
 
 def _form(field: Field) -> _Form | None:
+    if field.values:
+        return re.compile("|".join(map(re.escape, field.values))).fullmatch
     if field.format == "uuid":
         return UUID.fullmatch
     return re.compile(field.pattern).search if field.pattern else None
@@ -195,6 +200,35 @@ def _moments(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) ->
 def _event_times(said: list[Any], arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
     pairs = zip(instants(said), arrived_us, strict=True)
     return _marked([since if since and in_time(since, at) else _DOUBT for since, at in pairs], doubtful)
+
+
+def _epochs(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
+    return _marked([value if value is None else _micros(value) for value in said], doubtful)
+
+
+def _event_epochs(said: list[Any], arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
+    made = [None if value is None else value * 1000 for value in said]
+    pairs = zip(made, arrived_us, strict=True)
+    return _marked(
+        [_DOUBT if since is None or not in_time(since, at) else since for since, at in pairs], doubtful
+    )
+
+
+def _micros(milliseconds: int) -> Any:
+    return milliseconds * 1000 if milliseconds in EPOCH_MS else _DOUBT
+
+
+def _bounded(field: Field, fit: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    low, high = field.minimum, field.maximum
+    if low is None and high is None:
+        return fit
+
+    def bounded(value: Any) -> Any:
+        found = fit(value)
+        outside = found is _DOUBT or (low is not None and found < low) or (high is not None and found > high)
+        return _DOUBT if outside else found
+
+    return bounded
 
 
 def _json(value: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from transformations.values import clean_text, instant
 
 EARLIEST_US = 946_684_800_000_000  # 2000-01-01T00:00:00Z
 LATEST_AFTER_ARRIVAL_US = 86_400_000_000
+EPOCH_MS = range(-62_135_596_800_000, 253_402_300_800_000)  # the years 1 to 9999
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LARGEST_INTEGER = (1 << 63) - 1
 _SENTENCES = {
@@ -29,6 +30,9 @@ _SENTENCES = {
     "rule:max_length": "the value is longer than the contract allows",
     "rule:pattern": "the value does not have the form that the contract asks for",
     "rule:format": "the value does not have the format that the contract asks for",
+    "rule:enum": "the value is none of those that the contract lists",
+    "rule:minimum": "the value is less than the contract allows",
+    "rule:maximum": "the value is more than the contract allows",
     "rule:unknown_field": "the request has no such field",
     "rule:tenant_match": "the value is not the credential's tenant",
     "rule:idempotency_key_match": "the key differs between header and body",
@@ -119,8 +123,11 @@ def _taker(contract: Contract, field: Field, missing: Reason | None) -> Take:
     if field.kind == "string":
         return _text(field, missing)
     if field.kind == "timestamp":
-        return _moment(field.pointer, missing, field.pointer == contract.event_time_field)
-    return _KINDS[field.kind](field.pointer)
+        is_event_time = field.pointer == contract.event_time_field
+        if field.is_epoch:
+            return _epoch(field.pointer, is_event_time)
+        return _moment(field.pointer, missing, is_event_time)
+    return _bounded(field, _KINDS[field.kind](field.pointer))
 
 
 def _of_type(kind: type, pointer: str, take: Take) -> Take:
@@ -142,6 +149,7 @@ def _text(field: Field, missing: Reason | None) -> Take:
     formless = ("rule:pattern", pointer)
     if field.format == "uuid":
         form, formless = UUID.fullmatch, ("rule:format", pointer)
+    allowed, unlisted = frozenset(field.values), ("rule:enum", pointer)
 
     def take(value: Any, event: Event) -> None:
         if type(value) is not str:
@@ -157,8 +165,43 @@ def _text(field: Field, missing: Reason | None) -> Take:
             event.reasons.append(too_long)
         if form and not form(text):
             event.reasons.append(formless)
+        if allowed and text not in allowed:
+            event.reasons.append(unlisted)
 
     return take
+
+
+def _epoch(pointer: str, is_event_time: bool) -> Take:
+    mismatch, outside = ("type_mismatch", pointer), ("event_time_out_of_range", pointer)
+
+    def take(value: Any, event: Event) -> None:
+        if type(value) is not int or value not in EPOCH_MS:
+            event.reasons.append(mismatch)
+            return
+        event.values[pointer] = since = value * 1000
+        if is_event_time and not in_time(since, event.arrived_us):
+            event.reasons.append(outside)
+
+    return take
+
+
+def _bounded(field: Field, take: Take) -> Take:
+    """Numbers within the contract's bounds."""
+    low, high, pointer = field.minimum, field.maximum, field.pointer
+    if low is None and high is None:
+        return take
+
+    def bounded(value: Any, event: Event) -> None:
+        take(value, event)
+        found = event.values.get(pointer)
+        if found is None:
+            return
+        if low is not None and found < low:
+            event.reasons.append(("rule:minimum", pointer))
+        if high is not None and found > high:
+            event.reasons.append(("rule:maximum", pointer))
+
+    return bounded
 
 
 def _moment(pointer: str, missing: Reason | None, is_event_time: bool) -> Take:

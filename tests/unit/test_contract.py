@@ -1,5 +1,6 @@
 """Contracts: compiled from YAML, refused with file and line, and the JSON Schema that comes from them."""
 
+from decimal import Decimal
 from importlib import resources
 
 import jsonschema_rs
@@ -76,6 +77,52 @@ def test_an_unknown_type_is_refused_with_its_field() -> None:
     text = changed("logicalType: boolean", "logicalType: date")
     with pytest.raises(SetupError, match=r"payload\.consent has logicalType 'date'"):
         parse_contract(text, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "logicalTypeOptions: {maxLength: 64, pattern",
+            "logicalTypeOptions: {minLength: 1, pattern",
+            "minLength is not",
+        ),
+        (
+            "logicalTypeOptions: {format: uuid}",
+            "logicalTypeOptions: {format: uuid}\n        enum: [{value: a}]",
+            "instead of a pattern or format",
+        ),
+        ("logicalTypeOptions: {format: uuid}", "physicalType: epoch_ms", "a way to write a timestamp"),
+    ],
+)
+def test_what_is_not_applied_is_refused(old: str, new: str, told: str) -> None:
+    with pytest.raises(SetupError, match=told):
+        parse_contract(changed(old, new), "x.yaml")
+
+
+def test_bounds_lists_and_milliseconds_come_from_the_document() -> None:
+    text = changed(
+        "properties:",
+        """properties:
+      - {name: share, logicalType: number, logicalTypeOptions: {minimum: 0, maximum: 0.9}, description: s}
+      - {name: status, logicalType: string, required: true, description: s, enum: [
+          {value: ok}, {value: error}]}
+      - {name: at_ms, logicalType: timestamp, physicalType: epoch_ms, description: s}""",
+    )
+    made = parse_contract(text, "x.yaml")
+    share, status, at_ms = made.fields[:3]
+    assert (share.minimum, share.maximum) == (Decimal(0), Decimal("0.9"))
+    assert (status.values, at_ms.is_epoch) == (("ok", "error"), True)
+    validator = jsonschema_rs.validator_for(json_schema(made))
+    for given, valid in (
+        ({"/status": "ok", "/share": 0.9, "/at_ms": 0}, True),
+        ({"/status": "ok", "/share": None, "/at_ms": None}, True),
+        ({"/status": "OK"}, False),
+        ({"/status": None}, False),
+        ({"/status": "ok", "/share": 0.91}, False),
+        ({"/status": "ok", "/at_ms": "2026-03-01T00:00:00Z"}, False),
+    ):
+        assert validator.is_valid(event(given)) is valid, given
 
 
 def test_an_unknown_domain_names_the_known_ones() -> None:

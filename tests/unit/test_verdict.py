@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from datetime import timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -25,9 +26,9 @@ from transformations.verdict import Unsound, judge
 ARRIVED_US = int(ARRIVED.timestamp()) * 1_000_000
 
 
-def field(pointer: str, kind: str, *children: Field, required: bool = False) -> Field:
+def field(pointer: str, kind: str, *children: Field, required: bool = False, **more: Any) -> Field:
     path = tuple(pointer.strip("/").split("/"))
-    return Field(path, kind, required, None, None, None, False, "", children)
+    return Field(path, kind, required, None, None, None, False, "", children, **more)
 
 
 # Leads have no numbers, no second time, no object that must be there: here they do.
@@ -43,13 +44,25 @@ EVERY_KIND = replace(
         field("/agreed", "boolean"),
         field("/free", "object", required=True),
         field("/odd name~1", "string"),
+        field("/stock", "integer", minimum=Decimal(0)),
+        field("/share", "number", minimum=Decimal(0), maximum=Decimal("0.9")),
+        field("/status", "string", values=("ok", "\u00e9rror")),
+        field("/since_ms", "timestamp", is_epoch=True),
         field(
             "/place", "object", field("/place/lat", "number", required=True), field("/place/at", "timestamp")
         ),
     ),
 )
-QUICK = {contract.stream: quick_reader(contract) for contract in (LEAD, EVERY_KIND)}
-EXACT = {contract.stream: reader(contract) for contract in (LEAD, EVERY_KIND)}
+# Its events are dated in milliseconds.
+IN_MS = replace(
+    EVERY_KIND,
+    stream="in.ms",
+    topic="in.ms",
+    event_time_field="/ts_ms",
+    fields=(*EVERY_KIND.fields, field("/ts_ms", "timestamp", required=True, is_epoch=True)),
+)
+QUICK = {contract.stream: quick_reader(contract) for contract in (LEAD, EVERY_KIND, IN_MS)}
+EXACT = {contract.stream: reader(contract) for contract in (LEAD, EVERY_KIND, IN_MS)}
 DECIDE = judge(LEAD, normalise_leads(None))
 
 
@@ -82,16 +95,35 @@ LIKELY = {
 }
 
 
+_MS = (
+    st.integers(ARRIVED_US // 1000 - 10**9, ARRIVED_US // 1000 + 10**8)
+    | st.integers()
+    | st.sampled_from([-62_135_596_800_001, -62_135_596_800_000, 253_402_300_799_999, 253_402_300_800_000])
+    | st.sampled_from(["1.0", "1e12", "true", '"1772366400000"']).map(Raw)
+)
+LIKELY_AT = {
+    "/since_ms": _MS,
+    "/ts_ms": _MS,
+    "/status": st.sampled_from(["ok", " ok ", "OK", "e\u0301rror", "\u00e9rror", "", "okok"]),
+    "/share": st.sampled_from(["0", "-0", "-1e-9", "0.9", "0.90", "0.90000000000000000001", "1"]).map(Raw),
+    "/stock": st.integers(-2, 2),
+}
+
+
+def likely(found: Field) -> st.SearchStrategy[Any]:
+    return LIKELY_AT.get(found.pointer, LIKELY[found.kind])
+
+
 def changes(contract: Contract) -> st.SearchStrategy[list[tuple[str, Any]]]:
     """Values at pointers that the contract knows, most often of their kind, or that it does not know."""
     fields = {found.pointer: found for found in walk(contract.fields)}
     known = st.sampled_from(sorted(fields)).flatmap(
         lambda pointer: st.tuples(
-            st.just(pointer), LIKELY[fields[pointer].kind] | st.none() | st.just(GONE) | VALUE
+            st.just(pointer), likely(fields[pointer]) | st.none() | st.just(GONE) | VALUE
         )
     )
     kept = st.sampled_from([p for p, found in fields.items() if not found.children]).flatmap(
-        lambda pointer: st.tuples(st.just(pointer), LIKELY[fields[pointer].kind])
+        lambda pointer: st.tuples(st.just(pointer), likely(fields[pointer]))
     )
     unknown = st.sampled_from(["/x", "/payload/x", "/context/utm/x", "/Source"])
     return st.lists(kept | kept | known | st.tuples(unknown, VALUE) | known, max_size=4)
@@ -115,7 +147,8 @@ def written(value: Any, style: dict[str, Any], repeated: dict[str, Any]) -> str:
 @st.composite
 def documents(draw: st.DrawFn, contract: Contract) -> bytes:
     """A valid event of this contract, changed in places and written in some style."""
-    made = event({"/free": {}, "/place/lat": 1} if contract is EVERY_KIND else None)
+    more = {"/free": {}, "/place/lat": 1, "/ts_ms": ARRIVED_US // 1000} if contract is not LEAD else None
+    made = event(more)
     for pointer, value in draw(changes(contract)):
         *parents, name = [step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/")]
         holder: Any = made
@@ -178,6 +211,39 @@ def test_what_the_quick_reader_takes_of_leads_the_exact_one_reads_alike(raw: byt
 @given(raw=documents(EVERY_KIND))
 def test_what_the_quick_reader_takes_of_any_kind_the_exact_one_reads_alike(raw: bytes) -> None:
     note(f"taken: {agree(EVERY_KIND, raw)}")
+
+
+@given(raw=documents(IN_MS))
+def test_what_the_quick_reader_takes_of_events_in_milliseconds_the_exact_one_reads_alike(raw: bytes) -> None:
+    note(f"taken: {agree(IN_MS, raw)}")
+
+
+@pytest.mark.parametrize(
+    ("said", "reasons"),
+    [
+        ({"/stock": 0, "/share": 0, "/status": "ok"}, []),
+        ({"/stock": -1}, [("rule:minimum", "/stock")]),
+        ({"/share": Raw("0.9")}, []),
+        ({"/share": Raw("0.9000000000000000000001")}, [("rule:maximum", "/share")]),
+        ({"/share": "0.5", "/stock": True}, [("type_mismatch", "/stock"), ("type_mismatch", "/share")]),
+        ({"/status": "OK"}, [("rule:enum", "/status")]),
+        ({"/status": " e\u0301rror "}, []),
+        ({"/since_ms": 0}, []),
+        ({"/since_ms": Raw("0.0")}, [("type_mismatch", "/since_ms")]),
+        ({"/since_ms": 253_402_300_800_000}, [("type_mismatch", "/since_ms")]),
+        ({"/ts_ms": ARRIVED_US // 1000 + 86_400_000}, []),
+        ({"/ts_ms": ARRIVED_US // 1000 + 86_400_001}, [("event_time_out_of_range", "/ts_ms")]),
+        ({"/ts_ms": 946_684_799_999}, [("event_time_out_of_range", "/ts_ms")]),
+        ({"/ts_ms": "2026-03-01T12:00:00Z"}, [("type_mismatch", "/ts_ms")]),
+        ({"/ts_ms": None}, [("missing_required", "/ts_ms")]),
+    ],
+)
+def test_bounds_lists_and_milliseconds_are_kept_to(said: dict[str, Any], reasons: list[Any]) -> None:
+    made = event({"/free": {}, "/place/lat": 1, "/ts_ms": ARRIVED_US // 1000} | said)
+    raw = written(made, {"separators": (",", ":")}, {}).encode()
+    found = EXACT[IN_MS.stream](read_document(raw).value, ARRIVED_US)
+    assert found.reasons == reasons
+    assert agree(IN_MS, raw) is (not reasons)
 
 
 @pytest.mark.parametrize(
