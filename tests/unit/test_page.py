@@ -39,7 +39,8 @@ def job(**changes: Any) -> Job:
         "released": 0, "storage_key": "secret/place", "file_label": "people.csv", "format": "csv",
         "options": {}, "bytes": 1, "sha256": "0" * 64, "rows_read": 0, "rows_valid": 0, "rows_invalid": 0,
         "rows_inserted": 0, "rows_updated": 0, "rows_unchanged": 0, "error": None, "timings": {},
-        "cancel_requested": False, "created_at": MOMENT, "started_at": None, "finished_at": None,
+        "cancel_requested": False, "appending_at": None, "created_at": MOMENT, "started_at": None,
+        "finished_at": None,
     }  # fmt: skip
     return Job(**(base | changes))
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.perf.sender import CONNECTIONS, Answers, new_runner, post, send
+from tests.perf import sender
+from tests.perf.sender import Answers, new_runner, post, send
 
 REQUESTS = [post("good", 202, "/x", b"%d" % number, {}) for number in range(200)]
 Answer = Callable[[int], bytes]
@@ -56,7 +57,11 @@ def test_another_status_is_told_apart() -> None:
     assert answers.counts == {"good as due": 100, "good 503": 100}
 
 
-def test_a_connection_that_ends_without_an_answer_is_a_fault_once_and_a_retry_when_it_was_kept() -> None:
-    answers, bodies = exchanged(lambda number: b"" if number in (1, CONNECTIONS + 50) else reply(202))
+def test_a_connection_that_ends_without_an_answer_is_a_fault_once_and_a_retry_when_it_was_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sender, "CONNECTIONS", 1)  # so the fiftieth request comes by one that was used
+    monkeypatch.setattr(sender, "FRESH_S", 600.0)
+    answers, bodies = exchanged(lambda number: b"" if number in (1, 50) else reply(202))
     assert answers.counts == {"good closed": 1, "good as due": 199}
     assert len(bodies) == 201
