@@ -30,6 +30,7 @@ from transformations.uploads import STAGE, STREAM
 
 LOOK_EVERY_S = 1.0
 SWEEP_EVERY_S = 3600.0
+COUNT_EVERY_S = 15.0
 DROP_AGAIN_S = 60.0  # after a file that could not be deleted
 COMPACT_EVERY = 200  # jobs, each a file of the tables
 _log = logger(__name__)
@@ -48,8 +49,7 @@ class ImportFiles:
         self._worker = f"{gethostname()[:64]}-{uuid4().hex[:12]}"
         self._queue = ImportQueue(context.settings, self._worker)
         self._landing = landing_of(context.settings)
-        self._swept: float | None = None
-        self._drop_again = 0.0
+        self._drop_again = self._sweep_again = self._count_again = 0.0
         self._done_since, self._compacted = 0, False
 
     def prepare(self) -> None:
@@ -61,7 +61,6 @@ class ImportFiles:
         """Do the job that is due longest, or write the letters of those that failed: how many."""
         self._clear_up()
         done = write_letters(self._context, self._queue)
-        PENDING.labels(QUERY).set(self._queue.waiting())
         claim = self._queue.claim(self._only)
         if claim is not None:
             self._import(claim)
@@ -161,11 +160,13 @@ class ImportFiles:
             compact_tables(self._settings, COMPACT_EVERY)
 
     def _clear_up(self) -> None:
-        """Files of jobs that are over; and, now and then, what killed uploads and workers have left."""
+        """Files of jobs that are over; now and then what was left by killed uploads and workers; a count."""
         now = time.monotonic()
         if now >= self._drop_again and not drop_files(self._context, self._landing, self._queue):
             self._drop_again = now + DROP_AGAIN_S
-        if self._swept is not None and now - self._swept < SWEEP_EVERY_S:
-            return
-        self._swept = now
-        sweep(self._context, self._landing, self._queue)
+        if now >= self._sweep_again:
+            self._sweep_again = now + SWEEP_EVERY_S
+            sweep(self._context, self._landing, self._queue)
+        if now >= self._count_again:
+            self._count_again = now + COUNT_EVERY_S
+            PENDING.labels(QUERY).set(self._queue.waiting())

@@ -70,11 +70,11 @@ def sweep(context: Context, landing: Landing, queue: ImportQueue) -> None:
 
 
 def _swept(context: Context, landing: Landing, queue: ImportQueue) -> int:
-    removed = landing.sweep() + scratch.sweep(context.settings.scratch_root)
-    removed += sweep_staging(context, queue.orphans)
+    removed = scratch.sweep(context.settings.scratch_root) + sweep_staging(context, queue.orphans)
     conninfo = writer_conninfo(context.settings.postgres, QUERY, SESSION)
     with connected(conninfo, "staging of imports") as connection:
         removed += discard_orphans(connection, queue.orphans)
+    removed += landing.sweep()  # last: a bucket may not be listed by everyone
     for keys in _by(_KEYS_AT_ONCE, landing.keys(JOBLESS)):
         for key in queue.nobodys(keys):
             landing.delete(key)
