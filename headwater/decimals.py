@@ -5,6 +5,13 @@ from decimal import Decimal
 LONGEST_PLACES = 400
 
 
+def fits(number: Decimal, places: int) -> bool:
+    """Whether it has no more than so many places behind the point that say something."""
+    _, digits, exponent = number.as_tuple()
+    beyond = -int(exponent) - places
+    return beyond <= 0 or not any(digits[-beyond:])
+
+
 def plain(number: Decimal) -> str | None:
     """Digits with a point where it is needed: no exponent, no needless zero, no negative zero.
 

@@ -6,6 +6,7 @@ metric, the other outcomes are counted in the batch that is about to be written.
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -20,7 +21,7 @@ from jobs.queries import Context
 @dataclass(frozen=True)
 class Group:
     """Rows of one stream and tenant with one outcome and, for dead ones, one stage and first reason; `warned`
-    names the columns that were stored null though something was said."""
+    names the columns that were stored null though something was said, `bytes` is the size of the records."""
 
     stream: str
     tenant_id: str | None
@@ -31,6 +32,14 @@ class Group:
     reason: str | None
     warned: tuple[str, ...] | None
     rows: int
+    bytes: int = 0
+
+
+class Size(NamedTuple):
+    """How much is to be written."""
+
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -55,10 +64,18 @@ class Balance:
         """Records that this batch accounts for."""
         return sum(self.fresh.values())
 
-    def count(self, outcome: str, stream: str | None = None, *, fresh: bool = False) -> int:
-        """Rows with this outcome that this batch accounts for; `fresh`: that are not in their table yet."""
+    def count(self, outcome: str, stream: str | None = None) -> int:
+        """Rows with this outcome that this batch accounts for."""
+        return sum(group.rows for group in self._mine(outcome, stream))
+
+    def size(self, outcome: str, stream: str | None = None) -> Size:
+        """Of the same rows, those that are not in their table yet."""
+        fresh = [group for group in self._mine(outcome, stream) if not group.written]
+        return Size(sum(group.rows for group in fresh), sum(group.bytes for group in fresh))
+
+    def _mine(self, outcome: str, stream: str | None) -> list[Group]:
         mine = [g for g in self.groups if stream in (None, g.stream) and not g.accounted]
-        return sum(g.rows for g in mine if g.outcome == outcome and not (fresh and g.written))
+        return [group for group in mine if group.outcome == outcome]
 
     @property
     def duplicates(self) -> int:
@@ -87,7 +104,8 @@ def count_groups(rows: DataFrame) -> tuple[Group, ...]:
     reason = F.try_element_at("reasons", F.lit(1))["code"].alias("reason")
     names = ("stream", "tenant_id", "outcome", "stage", "accounted", "written")
     groups = rows.groupBy(*names, reason, "warned")
-    return tuple(Group(*row) for row in groups.count().collect())
+    counted = groups.agg(F.count(F.lit(1)).alias("rows"), F.sum("size").alias("bytes"))
+    return tuple(Group(*row) for row in counted.collect())
 
 
 def check_balance(name: str, balance: Balance) -> None:

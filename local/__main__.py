@@ -98,14 +98,14 @@ def topics() -> None:
 
 @app.command()
 def seed(
-    domain: Annotated[str, typer.Argument(help="leads")],
+    domain: Annotated[str, typer.Argument(help="leads or interactions")],
     n: Annotated[int, typer.Argument(min=1, help="How many events.")],
     rate: Annotated[float, typer.Option(min=0, help="Events a second; 0: as fast as it goes.")] = 0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events, under new keys.")] = 1,
     broken: Annotated[float, typer.Option(min=0, max=0.9, help="Share of broken events.")] = 0.05,
     via: Annotated[Way, typer.Option(help="Through the API, or straight to the topic.")] = Way.KAFKA,
 ) -> None:
-    """Send sample traffic: valid, duplicate, broken and without consent."""
+    """Send sample traffic: valid, duplicate, broken and, of leads, without consent."""
     from local.demo_seed import send
 
     send(domain, n, rate=rate, seed=seed, broken=broken, way=via)

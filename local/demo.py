@@ -39,9 +39,7 @@ from local.environment import API, RECEIVER
 from local.places import say
 from local.ports import taken
 from local.traffic import Event, Kind, Way, traffic
-from schemas.contract import contracts
 
-TOPIC = contracts()["lead.ingest"].topic
 REFUSALS, LETTERS = "lead.refused", "lead.dlq"
 EVENTS_OUT = ("lead.normalized", "lead.captured")
 BACKLOG = 1000
@@ -147,7 +145,7 @@ class Demo:
     def _catch_up(self) -> None:
         """Kafka fills while Spark starts. Once that is in both sinks, every query is known to run."""
         self.tell(f"sending {BACKLOG:,} records to Kafka while Spark starts")
-        send_kafka(self.settings, TOPIC, self._events(Way.KAFKA, BACKLOG, "b", SEED), 0, self._kafka)
+        send_kafka(self.settings, self._events(Way.KAFKA, BACKLOG, "b", SEED), 0, self._kafka)
         self._until(lambda: live(self.settings), lambda: "  waiting for the API")
         self._arrived("Spark starts and takes the backlog")
 
@@ -168,7 +166,7 @@ class Demo:
                 pool.submit(
                     send_http, api_url(self.settings), keys, posts, self.rate, self.tallies[Way.HTTP]
                 ),
-                pool.submit(send_kafka, self.settings, TOPIC, produced, KAFKA_RATE, self._kafka),
+                pool.submit(send_kafka, self.settings, produced, KAFKA_RATE, self._kafka),
             ]
             self._until(lambda: all(s.done() for s in senders), self._counters, limit_s=4 * seconds + 60)
             for sender in senders:
@@ -180,7 +178,7 @@ class Demo:
 
     def _drain(self) -> None:
         """One more record, after all others: when it has arrived, refine has taken all before it."""
-        send_kafka(self.settings, TOPIC, self._events(Way.KAFKA, 1, "z", SEED), 0, self._kafka)
+        send_kafka(self.settings, self._events(Way.KAFKA, 1, "z", SEED), 0, self._kafka)
         self._arrived("waiting for the last rows")
         wanted = len(self._tenants())
 

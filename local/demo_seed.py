@@ -12,28 +12,32 @@ from local.credentials import DEMO_KEYS, read_secret
 from local.demo_send import Tally, send_http, send_kafka
 from local.places import say
 from local.traffic import Mix, Way, traffic
-from schemas.contract import domain_contracts
+from local.traffic_interactions import interactions
 
-TOPICS = {"leads": "lead.ingest"}
+DOMAINS = ("leads", "interactions")
 _TELL_EVERY_S = 2.0
 
 
 def send(domain: str, n: int, *, rate: float, seed: int, broken: float, way: Way) -> None:
     """Send, then print the sender's count as JSON. HeadwaterError when an answer was not as it should be."""
-    if domain not in TOPICS:
-        raise SetupError(f"there is no sample traffic for {domain!r}; known: {', '.join(TOPICS)}")
+    if domain not in DOMAINS:
+        raise SetupError(f"there is no sample traffic for {domain!r}; known: {', '.join(DOMAINS)}")
+    if way is Way.HTTP and domain != "leads":
+        raise SetupError(f"{domain} has no HTTP API: leave out --via")
     settings = load_settings()
     run = f"seed-{secrets.token_hex(4)}-"
-    events = traffic(way, n, run=run, seed=seed, mix=Mix(broken=broken))
+    if domain == "leads":
+        events = traffic(way, n, run=run, seed=seed, mix=Mix(broken=broken))
+    else:
+        events = interactions(n, run=run, seed=seed, mix=Mix(broken=broken, no_consent=0))
     tally = Tally()
-    topic = domain_contracts(domain)[TOPICS[domain]].topic
     with ThreadPoolExecutor(1) as pool:
         if way is Way.HTTP:
             keys = {tenant: read_secret(name) for name, (_, tenant) in DEMO_KEYS.items()}
             url = f"http://127.0.0.1:{settings.api.port}"
             sending = pool.submit(send_http, url, keys, events, rate, tally)
         else:
-            sending = pool.submit(send_kafka, settings, topic, events, rate, tally)
+            sending = pool.submit(send_kafka, settings, events, rate, tally)
         told = time.monotonic()
         while not sending.done():
             time.sleep(0.1)

@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 from headwater.errors import TransientError
 from headwater.kafka import confluent_config
 from headwater.settings import Settings
-from local.traffic import FLAWS, Event, Kind
+from local.traffic import Event, Kind
 
 WORKERS = 24
 _TRIES = 5
@@ -60,8 +60,8 @@ class Tally:
         """Note an event that is about to be sent, and when it was due."""
         with self.lock:
             self.sent[event.kind] += 1
-            if event.flaw:
-                self.codes[FLAWS[event.flaw].code] += 1
+            if event.code:
+                self.codes[event.code] += 1
             if event.kind is Kind.VALID:
                 self.due[event.key], self.tenants[event.key] = due, event.tenant
 
@@ -146,8 +146,8 @@ def _post(connection: HTTPConnection, body: bytes, headers: dict[str, str], tall
     return "failed"
 
 
-def send_kafka(settings: Settings, topic: str, events: Iterable[Event], rate: float, tally: Tally) -> None:
-    """Produce each event with acks=all; back when the broker has confirmed or refused every one."""
+def send_kafka(settings: Settings, events: Iterable[Event], rate: float, tally: Tally) -> None:
+    """Produce each event to its topic with acks=all; back when each one is confirmed or refused."""
     config: dict[str, Any] = {
         **confluent_config(settings),
         "enable.idempotence": True,
@@ -158,20 +158,20 @@ def send_kafka(settings: Settings, topic: str, events: Iterable[Event], rate: fl
     tally.began = tally.began or time.time()
     for due, event in paced(events, rate):
         tally.send(event, due)
-        _produce(producer, topic, event, tally)
+        _produce(producer, event, tally)
     if producer.flush(_FLUSH_S):
         raise TransientError(f"Kafka did not confirm every event within {_FLUSH_S:.0f} s")
     tally.ended = time.time()
 
 
-def _produce(producer: Producer, topic: str, event: Event, tally: Tally) -> None:
+def _produce(producer: Producer, event: Event, tally: Tally) -> None:
     def confirm(fault: object, _message: object) -> None:
         tally.answer(event, "failed" if fault else "accepted", "accepted")
 
     key = f"{event.tenant}|{event.key}".encode()
     while True:
         try:
-            producer.produce(topic, event.body, key, on_delivery=confirm)
+            producer.produce(event.topic, event.body, key, on_delivery=confirm)
             producer.poll(0)
             return
         except BufferError:  # the queue is full: let deliveries be confirmed

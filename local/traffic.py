@@ -64,13 +64,16 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event to send. `key` is its idempotency key; `flaw` names what is broken."""
+    """One event to send. `key` is its dedupe key; `flaw` names what is broken, `code` the reason that it must
+    be refused for; `topic` is where it goes, past the API."""
 
     kind: Kind
     tenant: str
     key: str
     body: bytes
     flaw: str | None = None
+    code: str | None = None
+    topic: str = "lead.ingest"
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def traffic(
     rng = random.Random(f"{seed}/{way}")  # noqa: S311 - sample data, not secrets
     flaws = _flaws_of(way)
     recent: list[Event] = []
-    for number, kind in enumerate(_kinds(total, mix or Mix(), rng)):
+    for number, kind in enumerate(kinds(total, mix or Mix(), rng)):
         if kind is Kind.DUPLICATE:
             again = rng.choice(recent)
             yield Event(kind, again.tenant, again.key, again.body)
@@ -128,7 +131,7 @@ def traffic(
         yield event
 
 
-def _kinds(total: int, mix: Mix, rng: random.Random) -> list[Kind]:
+def kinds(total: int, mix: Mix, rng: random.Random) -> list[Kind]:
     """Every event's kind; the first is valid, so that there is something to repeat."""
     counts = mix.counts(total)
     rest = [kind for kind, count in counts.items() for _ in range(count - (kind is Kind.VALID))]
@@ -151,7 +154,7 @@ def _event(way: Way, kind: Kind, flaw: str | None, key: str, rng: random.Random,
         made = {"tenant_id": tenant, "idempotency_key": key, "received_at": iso(now)}
         document = {**made, **document}
     body = FLAWS[flaw].spoil(document) if flaw else dump(document)
-    return Event(kind, tenant, key, body, flaw)
+    return Event(kind, tenant, key, body, flaw, FLAWS[flaw].code if flaw else None)
 
 
 def _document(key: str, rng: random.Random) -> dict[str, Any]:

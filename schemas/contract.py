@@ -23,10 +23,14 @@ MAX_DEPTH = 32
 EPOCH_MS = "epoch_ms"
 _RANGE = {"minimum", "maximum"}
 # logicalTypeOptions that are applied, by logicalType.
-_OPTIONS = {"string": {"maxLength", "pattern", "format"}, "integer": _RANGE, "number": _RANGE}
+_OPTIONS = {
+    "string": {"maxLength", "pattern", "format"},
+    "integer": _RANGE,
+    "number": {*_RANGE, "multipleOf"},
+}
 _KINDS = {"string", "boolean", "integer", "number", "timestamp", "object"}
 _REQUIRED = ("topic", "partitions", "tenantField", "eventTimeField", "dedupeKey", "dedupeWindow")
-_KNOWN = {*_REQUIRED, "retentionDays", "format", "consentField", "refusedTopic"}
+_KNOWN = {*_REQUIRED, "retentionDays", "format", "consentField", "refusedTopic", "uniqueForEver"}
 _REFUSED_PARTITIONS = 1
 
 
@@ -47,6 +51,7 @@ class Field:
     maximum: Decimal | None = None
     values: tuple[str, ...] = ()  # of a string; none listed: any
     is_epoch: bool = False  # a timestamp written as milliseconds since 1970
+    places: int | None = None  # behind the point of a number, at most; None: it is kept as a double
 
     @property
     def name(self) -> str:
@@ -63,6 +68,7 @@ class Contract:
     """A stream: where it comes from, what identifies an event, which fields it has.
 
     `refused_topic` holds what the HTTP API refused of it: bodies, with the reasons in the headers.
+    `unique_for_ever`: of its events silver has each once, also when one comes again after the window.
     """
 
     stream: str
@@ -79,6 +85,7 @@ class Contract:
     dedupe_window: str
     fields: tuple[Field, ...]
     refused_topic: str | None = None
+    unique_for_ever: bool = False
 
     @property
     def sources(self) -> dict[str, int]:
@@ -134,6 +141,7 @@ def parse_contract(text: str, origin: str) -> Contract:
         dedupe_window=custom["dedupeWindow"],
         fields=fields,
         refused_topic=custom.get("refusedTopic"),
+        unique_for_ever=bool(custom.get("uniqueForEver")),
     )
     _check_pointers(contract, origin)
     return contract
@@ -192,12 +200,23 @@ def _field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Fi
         maximum=_decimal(options.get("maximum")),
         values=tuple(nfc(str(allowed.value)) for allowed in raw.enum or ()),
         is_epoch=raw.physicalType == EPOCH_MS,
+        places=_places(options.get("multipleOf"), f"{origin}: field {'.'.join(path)}"),
     )
 
 
 def _decimal(bound: int | float | None) -> Decimal | None:
     """As it was written: a float's shortest text."""
     return None if bound is None else Decimal(str(bound))
+
+
+def _places(step: int | float | None, where: str) -> int | None:
+    """Places behind the point that a number may have which is a multiple of `step`."""
+    if step is None:
+        return None
+    sign, digits, exponent = Decimal(str(step)).normalize().as_tuple()
+    if sign or digits != (1,) or int(exponent) > 0:
+        raise SetupError(f"{where}: multipleOf is 1, 0.1, 0.01 and so on: places behind the point")
+    return -int(exponent)
 
 
 def _refuse_vain(raw: odcs.SchemaProperty, kind: str, options: Iterable[str], where: str) -> None:
@@ -245,6 +264,8 @@ def _field_schema(field: Field) -> dict[str, Any]:
     for name, bound in (("minimum", field.minimum), ("maximum", field.maximum)):
         if bound is not None:
             schema[name] = int(bound) if bound == bound.to_integral_value() else float(bound)
+    if field.places is not None:
+        schema["multipleOf"] = float(Decimal(1).scaleb(-field.places))
     if field.values:
         schema["enum"] = [*field.values, *([] if field.required else [None])]
     if not field.required:

@@ -64,6 +64,53 @@ LEADS = Table(
     _SILVER_STATISTICS,
 )
 
+
+def _dated(name: str, columns: str) -> Table:
+    """A silver table of the interactions, by the day of its events: gold reads the days that it needs."""
+    return Table("silver", name, f"{columns}, event_date DATE,{LINEAGE}", _SILVER_STATISTICS, ("event_date",))
+
+
+AGENT_TURNS = _dated(
+    "agent_turns",
+    """event_id STRING, session_id STRING, turn_id STRING, user_id STRING, channel STRING, model STRING,
+       tokens_in INT, tokens_out INT, latency_ms DOUBLE, response_text STRING, ts_ms BIGINT""",
+)
+TOOL_INVOCATIONS = _dated(
+    "tool_invocations",
+    """event_id STRING, session_id STRING, turn_id STRING, tool_name STRING, status STRING,
+       duration_ms DOUBLE, ts_ms BIGINT""",
+)
+AGENT_SESSIONS = _dated(
+    "agent_sessions",
+    """event_id STRING, session_id STRING, user_id STRING, channel STRING, status STRING,
+       last_turn_id STRING, last_message STRING, seq BIGINT, ts_ms BIGINT""",
+)
+FRONTEND_INTERACTIONS = _dated(
+    "frontend_interactions",
+    """event_id STRING, session_id STRING, user_id STRING, event_type STRING, page_url STRING,
+       widget_id STRING, interaction_type STRING, ts_ms BIGINT, metadata STRING""",
+)
+FRONTEND_SESSIONS = _dated(
+    "frontend_sessions",
+    """event_id STRING, session_id STRING, user_id STRING, page_views INT, duration_ms DOUBLE,
+       bounced BOOLEAN, entry_url STRING, exit_url STRING, referrer STRING, ts_ms BIGINT, metadata STRING""",
+)
+WIDGET_PERFORMANCE = _dated(
+    "widget_performance",
+    """event_id STRING, session_id STRING, widget_id STRING, load_ms DOUBLE, render_ms DOUBLE,
+       error_count INT, ts_ms BIGINT, metadata STRING""",
+)
+USAGE = _dated(
+    "usage",
+    """event_id STRING, metric STRING, quantity DECIMAL(20,6), unit STRING, session_id STRING,
+       model STRING, ts_ms BIGINT""",
+)
+MARKETO_LEADS = _dated(
+    "marketo_leads",
+    """event_id STRING, marketo_id STRING, change_type STRING, updated_at TIMESTAMP, email STRING,
+       first_name STRING, last_name STRING, company STRING, attributes STRING""",
+)
+
 # Of a record's bytes, a dead letter keeps so many.
 LETTER_PAYLOAD_BYTES = 256 << 10
 DEAD_LETTERS = Table(
@@ -129,7 +176,17 @@ def staging(name: str) -> Table:
 
 
 # Which silver table a stream's events become.
-SILVER = {"lead.ingest": LEADS}
+SILVER = {
+    "lead.ingest": LEADS,
+    "text.agent.turn.completed": AGENT_TURNS,
+    "agent.tool.invoked": TOOL_INVOCATIONS,
+    "text.agent.session.updated": AGENT_SESSIONS,
+    "frontend.user.interaction": FRONTEND_INTERACTIONS,
+    "frontend.session.analytics": FRONTEND_SESSIONS,
+    "frontend.widget.performance": WIDGET_PERFORMANCE,
+    "billing.usage.metered": USAGE,
+    "marketo.leads.delta": MARKETO_LEADS,
+}
 OPS = (DEAD_LETTERS, LEDGER, JOB_RUNS)
 
 

@@ -13,7 +13,11 @@ DAY_MS = 86_400_000
 # The largest record a topic takes: above our own limit of 1 MiB, so that an oversized event becomes a dead
 # letter.
 MAX_MESSAGE_BYTES = 24 << 20
-OUTGOING = {"leads": ("lead.normalized", "lead.captured", "lead.dlq"), "uploads": ("uploads.dlq",)}
+OUTGOING = {
+    "leads": ("lead.normalized", "lead.captured", "lead.dlq"),
+    "interactions": ("interactions.dlq",),
+    "uploads": ("uploads.dlq",),
+}
 OUTGOING_PARTITIONS = 3
 OUTGOING_DAYS = 30
 

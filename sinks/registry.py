@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from headwater.settings import Settings, Triggers
+from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, LEADS, Table
 from sinks.base import Sink
 from sinks.elasticsearch import ElasticsearchSink
@@ -36,6 +37,10 @@ def _letters(topic: str, *streams: str) -> Callable[[Settings, str], Sink]:
     return lambda settings, query: KafkaSink(settings, query, topic, letter_messages(streams))
 
 
+def _streams(domain: str) -> list[str]:
+    return [contract.stream for contract in domain_contracts(domain).values()]
+
+
 # (domain, system) → what is delivered, by what
 SINKS: dict[tuple[str, str], Destination] = {
     ("leads", "postgres"): Destination(
@@ -45,6 +50,9 @@ SINKS: dict[tuple[str, str], Destination] = {
         LEADS, lambda settings, query: ElasticsearchSink(settings, query=query)
     ),
     ("leads", "normalized"): Destination(LEADS, _normalized, _PUBLISHED),
-    ("leads", "dlq"): Destination(DEAD_LETTERS, _letters("lead.dlq", "lead.ingest"), _PUBLISHED),
+    ("leads", "dlq"): Destination(DEAD_LETTERS, _letters("lead.dlq", *_streams("leads")), _PUBLISHED),
+    ("interactions", "dlq"): Destination(
+        DEAD_LETTERS, _letters("interactions.dlq", *_streams("interactions")), _PUBLISHED
+    ),
     ("uploads", "dlq"): Destination(DEAD_LETTERS, _letters("uploads.dlq", "uploads"), _PUBLISHED),
 }

@@ -41,10 +41,10 @@ def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[
     """Records of these contracts' topics → outcome rows.
 
     Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `stage`, `reasons`, `fingerprint`,
-    `payload` and `headers` (of dead rows), `row_version`, `event_time`, `warned`
-    (what was stored null though something was said), `extras`, a struct per stream, named like its silver
-    table, with the columns before the lineage (null in rows of another stream or outcome), and what bronze
-    said of the record's place and time; `refined_at` and `accounted` go through where they are given.
+    `payload` and `headers` (of dead rows), `size` (of the record in bytes), `row_version`, `event_time`,
+    `warned` (what was stored null though something was said), `extras`, a struct per stream, named like its
+    silver table, with the columns before the lineage (null in rows of another stream or outcome), and what
+    bronze said of the record's place and time; `refined_at` and `accounted` go through where they are given.
     """
 
     def apply(bronze: DataFrame) -> DataFrame:
@@ -77,7 +77,7 @@ def outcome_columns(contracts: Sequence[Contract], through: Sequence[str]) -> st
     columns = [
         "outcome STRING, stream STRING, tenant_id STRING, dedupe_hash STRING",
         "stage STRING, reasons ARRAY<STRUCT<code: STRING, rule: STRING, field: STRING, message: STRING>>",
-        f"fingerprint STRING, payload BINARY, headers {_HEADERS}",
+        f"fingerprint STRING, payload BINARY, headers {_HEADERS}, size INT",
         "row_version BIGINT, event_time TIMESTAMP, warned ARRAY<STRING>, extras STRING",
         *rows,
         "topic STRING, partition INT, offset BIGINT, ingested_at TIMESTAMP",
@@ -126,7 +126,8 @@ class Classifier:
             part = batch.slice(first, _AT_ONCE)
             arrived = part.column("ingested_at").cast(pa.int64()).to_pylist()
             sound, unsound = decide(part.column("value").to_pylist(), arrived)
-            place = part.drop_columns(["value", "headers"]).take(pa.array(sound.rows, pa.int64()))
+            sized = part.append_column("size", _sizes(part))
+            place = sized.drop_columns(["value", "headers"]).take(pa.array(sound.rows, pa.int64()))
             silver.append(self._silver(place, stream, sound))
             others |= {first + row: found for row, found in unsound.items()}
         yield from pa.Table.from_batches(silver, self.schema).combine_chunks().to_batches()
@@ -165,6 +166,7 @@ class Classifier:
                 fingerprint([code for code, _ in one.reasons], value) if one.reasons else None
                 for one, value in zip(found, values.to_pylist(), strict=True)
             ],
+            "size": _sizes(batch),
             "payload": pc.if_else(dead, pc.binary_slice(values, 0, LETTER_PAYLOAD_BYTES), None),
             "headers": [
                 kept if one.outcome == "dead" else None
@@ -184,6 +186,10 @@ class Classifier:
             for field in self.schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def _sizes(batch: pa.RecordBatch) -> pa.Array:
+    return pc.fill_null(pc.binary_length(batch.column("value")), 0)
 
 
 def _headers(batch: pa.RecordBatch) -> list[list[Header] | None]:

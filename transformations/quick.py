@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import astuple
 
+from headwater.decimals import fits
 from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES, Contract, Field
 from schemas.envelope import LARGEST_DOUBLE, LONGEST_NUMBER, to_json
 from transformations.validate import EPOCH_MS, UUID, in_time
@@ -219,14 +220,14 @@ def _micros(milliseconds: int) -> Any:
 
 
 def _bounded(field: Field, fit: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    low, high = field.minimum, field.maximum
-    if low is None and high is None:
+    low, high, places = field.minimum, field.maximum, field.places
+    if low is None and high is None and places is None:
         return fit
 
     def bounded(value: Any) -> Any:
         found = fit(value)
         outside = found is _DOUBT or (low is not None and found < low) or (high is not None and found > high)
-        return _DOUBT if outside else found
+        return _DOUBT if outside or not (places is None or fits(found, places)) else found
 
     return bounded
 

@@ -2,10 +2,19 @@
 
 from collections.abc import Callable
 
+from transformations.interactions import normalise_interactions
 from transformations.leads import normalise_leads
 from transformations.verdict import Normalise
 
 # stream → (path of the MaxMind file or None) → what makes columns of its silver table
 NORMALISE: dict[str, Callable[[str | None], Normalise]] = {
     "lead.ingest": normalise_leads,
+    "text.agent.turn.completed": normalise_interactions,
+    "agent.tool.invoked": normalise_interactions,
+    "text.agent.session.updated": normalise_interactions,
+    "frontend.user.interaction": normalise_interactions,
+    "frontend.session.analytics": normalise_interactions,
+    "frontend.widget.performance": normalise_interactions,
+    "billing.usage.metered": normalise_interactions,
+    "marketo.leads.delta": normalise_interactions,
 }

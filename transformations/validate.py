@@ -7,6 +7,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from headwater.decimals import fits
 from schemas.contract import Contract, Field
 from schemas.envelope import to_json
 from transformations.values import clean_text, instant
@@ -33,6 +34,7 @@ _SENTENCES = {
     "rule:enum": "the value is none of those that the contract lists",
     "rule:minimum": "the value is less than the contract allows",
     "rule:maximum": "the value is more than the contract allows",
+    "rule:multiple_of": "the value has more places behind the point than the contract allows",
     "rule:unknown_field": "the request has no such field",
     "rule:tenant_match": "the value is not the credential's tenant",
     "rule:idempotency_key_match": "the key differs between header and body",
@@ -186,9 +188,9 @@ def _epoch(pointer: str, is_event_time: bool) -> Take:
 
 
 def _bounded(field: Field, take: Take) -> Take:
-    """Numbers within the contract's bounds."""
-    low, high, pointer = field.minimum, field.maximum, field.pointer
-    if low is None and high is None:
+    """Numbers within the contract's bounds, of no more places than it allows."""
+    low, high, places, pointer = field.minimum, field.maximum, field.places, field.pointer
+    if low is None and high is None and places is None:
         return take
 
     def bounded(value: Any, event: Event) -> None:
@@ -200,6 +202,8 @@ def _bounded(field: Field, take: Take) -> Take:
             event.reasons.append(("rule:minimum", pointer))
         if high is not None and found > high:
             event.reasons.append(("rule:maximum", pointer))
+        if places is not None and not fits(found, places):
+            event.reasons.append(("rule:multiple_of", pointer))
 
     return bounded
 

@@ -119,8 +119,9 @@ def test_an_event_that_silver_has_from_elsewhere_is_a_duplicate() -> None:
 
 
 def test_rows_that_are_in_their_table_already_are_counted_but_not_fresh() -> None:
-    found = balance([group("a", "silver", 3, written=True), group("a", "silver", 2)], total=5)
-    assert (found.count("silver"), found.count("silver", fresh=True)) == (5, 2)
+    groups = [group("a", "silver", 3, written=True, bytes=90), group("a", "silver", 2, bytes=50)]
+    found = balance(groups, total=5)
+    assert (found.count("silver"), found.size("silver")) == (5, (2, 50))
 
 
 def test_every_entry_carries_the_batchs_offsets_even_when_nothing_is_counted() -> None:

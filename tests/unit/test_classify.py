@@ -132,7 +132,7 @@ def test_a_row_without_consent_keeps_nothing_but_tenant_and_place(rows: list[dic
     kept = {name: value for name, value in rows[2].items() if value is not None}
     assert kept.keys() == {
         *("outcome", "stream", "tenant_id", "dedupe_hash"),
-        *("topic", "partition", "offset", "ingested_at", "refined_at"),
+        *("topic", "partition", "offset", "ingested_at", "refined_at", "size"),
     }
     assert kept["ingested_at"] == ARRIVED
 

@@ -93,6 +93,11 @@ def test_an_unknown_type_is_refused_with_its_field() -> None:
             "instead of a pattern or format",
         ),
         ("logicalTypeOptions: {format: uuid}", "physicalType: epoch_ms", "a way to write a timestamp"),
+        (
+            "logicalType: string\n        logicalTypeOptions: {format: uuid}",
+            "logicalType: number\n        logicalTypeOptions: {multipleOf: 0.5}",
+            "multipleOf is 1, 0.1, 0.01 and so on",
+        ),
     ],
 )
 def test_what_is_not_applied_is_refused(old: str, new: str, told: str) -> None:

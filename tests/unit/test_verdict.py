@@ -46,6 +46,7 @@ EVERY_KIND = replace(
         field("/odd name~1", "string"),
         field("/stock", "integer", minimum=Decimal(0)),
         field("/share", "number", minimum=Decimal(0), maximum=Decimal("0.9")),
+        field("/fee", "number", places=2),
         field("/status", "string", values=("ok", "\u00e9rror")),
         field("/since_ms", "timestamp", is_epoch=True),
         field(
@@ -106,6 +107,7 @@ LIKELY_AT = {
     "/ts_ms": _MS,
     "/status": st.sampled_from(["ok", " ok ", "OK", "e\u0301rror", "\u00e9rror", "", "okok"]),
     "/share": st.sampled_from(["0", "-0", "-1e-9", "0.9", "0.90", "0.90000000000000000001", "1"]).map(Raw),
+    "/fee": st.sampled_from(["1", "0.01", "0.010", "0.011", "1e-2", "1e-3", "1e300", "0e-9"]).map(Raw),
     "/stock": st.integers(-2, 2),
 }
 
@@ -226,6 +228,8 @@ def test_what_the_quick_reader_takes_of_events_in_milliseconds_the_exact_one_rea
         ({"/share": Raw("0.9")}, []),
         ({"/share": Raw("0.9000000000000000000001")}, [("rule:maximum", "/share")]),
         ({"/share": "0.5", "/stock": True}, [("type_mismatch", "/stock"), ("type_mismatch", "/share")]),
+        ({"/fee": Raw("1.230")}, []),
+        ({"/fee": Raw("1.234")}, [("rule:multiple_of", "/fee")]),
         ({"/status": "OK"}, [("rule:enum", "/status")]),
         ({"/status": " e\u0301rror "}, []),
         ({"/since_ms": 0}, []),
