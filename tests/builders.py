@@ -97,12 +97,15 @@ _ARROW = {
     "INT": pa.int32(),
     "BIGINT": pa.int64(),
     "TIMESTAMP": _MOMENT,
+    "DATE": pa.date32(),
+    "DOUBLE": pa.float64(),
+    "DECIMAL(20,6)": pa.decimal128(20, 6),
 }
 
 
 def arrow_schema(ddl: str) -> pa.Schema:
     """What Spark makes of a DDL string, without Spark."""
-    return pa.schema(_fields(re.findall(r"\w+|[<>]", ddl)))
+    return pa.schema(_fields(re.findall(r"\w+(?:\([\d,]+\))?|[<>]", ddl)))
 
 
 def _fields(words: list[str]) -> list[pa.Field]:

@@ -137,7 +137,7 @@ class Classifier:
     def _silver(self, batch: pa.RecordBatch, stream: str, sound: Sound) -> pa.RecordBatch:
         table = SILVER[stream].name
         kind = self.schema.field(table).type
-        own = [pa.array(sound.columns[part.name], part.type) for part in kind]
+        own = [_own_column(sound.columns[part.name], part.type) for part in kind]
         made = {
             "outcome": pa.repeat("silver", batch.num_rows),
             "tenant_id": sound.tenants,
@@ -195,6 +195,13 @@ def _sizes(batch: pa.RecordBatch) -> pa.Array:
 def _headers(batch: pa.RecordBatch) -> list[list[Header] | None]:
     """Each record's headers, None where it has none."""
     return [text and _as_headers.decode(text) for text in batch.column("headers").to_pylist()]
+
+
+def _own_column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """A column of silver. Numbers come as decimals, also where the table has doubles."""
+    if pa.types.is_floating(kind):
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, kind)
 
 
 def _array(found: Any, kind: pa.DataType) -> pa.Array:

@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from local.traffic import TENANTS, Event, Kind, Mix
@@ -13,7 +15,8 @@ from local.traffic_interactions import FLAWS, SHARES, interactions
 from schemas.contract import Contract, domain_contracts
 from schemas.tables import LINEAGE, SILVER, USAGE
 from schemas.topics import declared_topics
-from transformations.classify import judges
+from tests.builders import arrow_bronze, arrow_schema
+from transformations.classify import Classifier, judges, outcome_columns
 from transformations.verdict import Decided
 
 CONTRACTS = {c.stream: c for c in domain_contracts("interactions").values()}
@@ -165,6 +168,24 @@ def test_the_same_id_of_two_tenants_is_two_events() -> None:
     stream = "billing.usage.metered"
     sound, _ = decided(stream, least(stream), least(stream, account_id="globex"))
     assert len(set(sound.identities)) == 2
+
+
+def test_every_sample_event_has_a_row_in_the_types_of_its_table() -> None:
+    events = [event for event in made(1500) if event.kind is Kind.VALID]
+    records: dict[str, list[bytes | None]] = {}
+    for event in events:
+        records.setdefault(event.topic, []).append(event.body)
+    batches = [arrow_bronze(values, topic) for topic, values in records.items()]
+    work = Classifier(
+        tuple(CONTRACTS.values()), None, arrow_schema(outcome_columns(tuple(CONTRACTS.values()), []))
+    )
+    found = pa.Table.from_batches(work(batches))
+    assert found.num_rows == len(events)
+    assert Counter(found["outcome"].to_pylist()) == {"silver": len(events)}
+    (usage,) = {c.stream for c in CONTRACTS.values() if SILVER[c.stream] is USAGE}
+    kept = found.filter(pc.equal(found["stream"], usage)).column("usage").combine_chunks()
+    said = [json.loads(e.body, parse_float=Decimal)["quantity"] for e in events if e.topic == usage]
+    assert sorted(kept.field("quantity").to_pylist()) == sorted(map(Decimal, said))
 
 
 def test_sample_traffic_has_every_topic_and_exact_counts() -> None:
