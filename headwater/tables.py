@@ -49,9 +49,10 @@ def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
     wanted = PROPERTIES | {
         "delta.checkpointInterval": checkpoints,
         "delta.dataSkippingStatsColumns": ",".join(table.statistics),
+        **dict(table.properties),
     }
     with commit_lock(settings.lake_root, table.full_name):
-        if settings.lake_is_remote:
+        if settings.lake_is_remote or table.properties:  # which ask for features of the protocol
             _create(spark, path, schema, table.partitions, wanted)
         elif not delta_log.exists(path):  # another query was quicker
             delta_log.create(path, to_arrow_schema(schema), table.partitions, wanted)

@@ -97,6 +97,21 @@ def deliver(
 
 
 @app.command()
+def build(
+    table: Annotated[str, typer.Option(help="A silver table that feeds gold, or a gold table.")],
+    once: Once = False,
+    from_start: Annotated[bool, typer.Option(help="First count all of silver again.")] = False,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Count what new rows of silver touch again, and replace it in gold."""
+    order = Launch("build", (), once, run_id, dry_run, status_file, env, from_start=from_start)
+    launch(replace(order, table=table))
+
+
+@app.command()
 def run(
     domain: Domains = None,
     once: Once = False,
@@ -107,7 +122,7 @@ def run(
     status_file: StatusFile = None,
     env: Env = None,
 ) -> None:
-    """Run every query of the domains in one Spark application: ingest, refine and all deliveries."""
+    """Run every query of the domains in one Spark application: ingest, refine, build and all deliveries."""
     order = Launch("run", tuple(domain or ()), once, run_id, dry_run, status_file, env)
     launch(replace(order, prove=prove, trace=tuple(trace or ())))
 

@@ -1,11 +1,15 @@
-"""deliver: a table of the lake → one destination, keyed by the sink's own key, newest row_version wins.
+"""deliver: tables of the lake → one destination, keyed by the sink's own key, newest row_version wins.
 
 Safe to run again: every sink takes the same rows twice, in any order, and ends the same. A row that the
 destination refuses for ever becomes a dead letter of stage sink:<system>, with its original bytes from
-bronze.
+bronze. Of gold, whose rows are replaced, the change feed is read: deletions are delivered, too.
 """
 
+from functools import partial, reduce
+from typing import cast
+
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from headwater.errors import SetupError
 from headwater.execution import query_id
@@ -16,7 +20,12 @@ from headwater.tables import append_once, checkpoint_path, ensure_table, table_p
 from jobs.queries import Context
 from jobs.rejects import rejected_letters
 from schemas.tables import DEAD_LETTERS, SILVER
-from sinks.registry import SINKS
+from sinks.base import KeyedSink, Rejected, Sink, Written
+from sinks.registry import SINKS, Route
+from transformations.changes import FEED, is_deleted, latest_changes
+
+# Of which route a row of a batch is.
+ROUTE = "route"
 
 
 class Deliver:
@@ -32,47 +41,88 @@ class Deliver:
         self.name = f"deliver.{domain}.{system}"
         destination = SINKS[domain, system]
         self.every_s = destination.pace(context.settings.streams.triggers)
-        self.table = destination.table
-        streams = [stream for stream, table in SILVER.items() if table == self.table]
-        self.stream = streams[0] if streams else self.table.full_name
-        self.sink = destination.make(context.settings, self.name)
+        self.routes = [(route, route.make(context.settings, self.name)) for route in destination.routes]
         self._reset_due = context.from_start
 
     def prepare(self) -> None:
         """Check the destination; with --from-start empty it and forget the checkpoint, once."""
-        for table in (self.table, DEAD_LETTERS):
+        for table in (*[route.table for route, _ in self.routes], DEAD_LETTERS):
             ensure_table(self.context.spark, self.context.settings, table)
         if self._reset_due:
-            self.sink.reset()
+            for _, sink in self.routes:
+                sink.reset()
             delete_folder(self.context.spark, checkpoint_path(self.context.settings, self.name))
             self._reset_due = False
-        self.sink.setup()
+        for _, sink in self.routes:
+            sink.setup()
 
     def source(self) -> DataFrame:
-        """New rows of the table."""
-        return (
-            self.context.spark.readStream.format("delta")
-            .option("maxFilesPerTrigger", self.context.settings.streams.max_files_per_trigger)
-            .option("skipChangeCommits", "true")
-            .load(table_path(self.context.settings, self.table.full_name))
+        """New rows of the table; of several tables a struct for each, null in the rows of others."""
+        streams = [self._stream(route) for route, _ in self.routes]
+        if len(streams) == 1:
+            return streams[0]
+        tagged = [
+            rows.select(F.lit(route.table.name).alias(ROUTE), F.struct("*").alias(route.table.name))
+            for (route, _), rows in zip(self.routes, streams, strict=True)
+        ]
+        return reduce(partial(DataFrame.unionByName, allowMissingColumns=True), tagged)
+
+    def _stream(self, route: Route) -> DataFrame:
+        settings = self.context.settings
+        rows = self.context.spark.readStream.format("delta").option(
+            "maxFilesPerTrigger", settings.streams.max_files_per_trigger
         )
+        how = "readChangeFeed" if route.key else "skipChangeCommits"
+        return rows.option(how, "true").load(table_path(settings, route.table.full_name))
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
-        """Upsert; then keep what the destination refused."""
+        """Upsert, and delete what is gone; then keep what the destination refused."""
         fail_at(self.name, "offsets")
         rows = batch.persist()
         try:
             fail_at(self.name, "before_write")
-            written = self.sink.write(rows)
+            rejected: list[Rejected] = []
+            for route, sink, mine in self._parts(rows):
+                written = self._deliver(route, sink, mine)
+                rejected += written.rejected
+                self._count(route, sink, written)
             fail_at(self.name, "after_write")
-            if written.rejected:
-                letters = rejected_letters(self.context, self.domain, self.sink.name, written.rejected)
+            if rejected:
+                letters = rejected_letters(self.context, self.domain, self.system, rejected)
                 append_once(letters, self.context.settings, DEAD_LETTERS.full_name, query_id(batch), batch_id)
                 self.context.written.add(DEAD_LETTERS.full_name)
-                DEAD.labels(self.stream, f"sink:{self.sink.name}", "sink_rejected").inc(len(written.rejected))
         finally:
             rows.unpersist()
-        count = written.rows + len(written.rejected)
-        self.context.totals.add(rows_in=count, rows_out=written.rows, dead=len(written.rejected))
-        EVENTS.labels(self.name, self.stream, "delivered").inc(written.rows)
         fail_at(self.name, "before_commit")
+
+    def _parts(self, batch: DataFrame) -> list[tuple[Route, Sink, DataFrame]]:
+        """The routes that have rows in this batch, with these."""
+        if len(self.routes) == 1:
+            return [(*self.routes[0], batch)]
+        there = {row[ROUTE] for row in batch.select(ROUTE).distinct().collect()}
+        return [
+            (route, sink, batch.where(F.col(ROUTE) == route.table.name).select(f"{route.table.name}.*"))
+            for route, sink in self.routes
+            if route.table.name in there
+        ]
+
+    def _deliver(self, route: Route, sink: Sink, rows: DataFrame) -> Written:
+        if not route.key:
+            return sink.write(rows)
+        changes = rows.transform(latest_changes(*route.key)).persist()
+        try:
+            gone = changes.where(is_deleted()).drop(*FEED)
+            if not gone.isEmpty():
+                cast(KeyedSink, sink).remove(gone)
+            return sink.write(changes.where(~is_deleted()).drop(*FEED))
+        finally:
+            changes.unpersist()
+
+    def _count(self, route: Route, sink: Sink, written: Written) -> None:
+        streams = [stream for stream, table in SILVER.items() if table == route.table]
+        stream = streams[0] if streams else route.table.full_name
+        refused = len(written.rejected)
+        self.context.totals.add(rows_in=written.rows + refused, rows_out=written.rows, dead=refused)
+        EVENTS.labels(self.name, stream, "delivered").inc(written.rows)
+        if refused:
+            DEAD.labels(stream, f"sink:{sink.name}", "sink_rejected").inc(refused)

@@ -51,11 +51,13 @@ class Launch:
     file: str | None = None
     dataset: str | None = None
     tenant: str | None = None
+    table: str | None = None
 
     @property
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
         more = [self.to, "prove" if self.prove else None, self.tenant, self.dataset, self.file]
+        more.append(self.table)
         return ".".join([self.job, *self.domains, *filter(None, more)])
 
 

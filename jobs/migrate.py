@@ -13,6 +13,7 @@ from schemas.migrate import upgrade
 from schemas.tables import OPS, UPLOADED_ROWS, Table, bronze, silver_tables
 from schemas.topics import create_topics
 from sinks.registry import SINKS
+from transformations.kpi.registry import KPIS
 
 
 def migrate(context: Context) -> list[str]:
@@ -21,6 +22,7 @@ def migrate(context: Context) -> list[str]:
     done = [f"topic {name} created" for name in create_topics(settings)]
     domains = sorted({c.domain for c in contracts().values()})
     tables: list[Table] = [*map(bronze, domains), *silver_tables(sorted(contracts())), UPLOADED_ROWS, *OPS]
+    tables += [kpi.gold for kpi in KPIS.values()]
     for table in tables:
         if exists(spark, settings, table.full_name):
             _check_columns(context, table)
@@ -28,7 +30,8 @@ def migrate(context: Context) -> list[str]:
             done.append(f"table {table.full_name} created")
     done += [f"PostgreSQL migrated to {revision}" for revision in upgrade(settings)]
     for (domain, system), destination in sorted(SINKS.items()):
-        destination.make(settings, f"deliver.{domain}.{system}").setup()
+        for route in destination.routes:
+            route.make(settings, f"deliver.{domain}.{system}").setup()
     return done
 
 

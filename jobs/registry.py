@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobs.audit import audit
+from jobs.build import BUILT, Build
 from jobs.deliver import Deliver
 from jobs.import_files import ImportFiles
 from jobs.import_one import import_one
@@ -14,8 +15,8 @@ from jobs.queries import Context, Loop, Query
 from jobs.reconcile import reconcile
 from jobs.refine import Refine
 from jobs.runtime import Runtime
-from schemas.contract import contracts
-from schemas.tables import DEAD_LETTERS
+from schemas.contract import contracts, domain_contracts
+from schemas.tables import DEAD_LETTERS, SILVER
 from sinks.registry import SINKS
 
 
@@ -25,6 +26,10 @@ def _ingest(context: Context, order: Any) -> None:
 
 def _refine(context: Context, order: Any) -> None:
     Runtime(context, once=order.once).run([Refine(context, order.domains[0])])
+
+
+def _build(context: Context, order: Any) -> None:
+    Runtime(context, once=order.once).run([Build(context, order.table)])
 
 
 def _deliver(context: Context, order: Any) -> None:
@@ -39,20 +44,23 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
     # Their rows come by files: import-files workers, which must see the files, are processes of their own.
     imported = {domain for domain, _ in SINKS} - streamed
     domains = order.domains or sorted(streamed | imported)
-    stages: list[list[Query | Loop]] = [[], [], [], [], []]
-    ingests, refines, deliveries, announcing, letters = stages
+    stages: list[list[Query | Loop]] = [[], [], [], [], [], []]
+    ingests, refines, builds, deliveries, announcing, letters = stages
     for domain in domains:
         if domain not in imported:
             ingests.append(Ingest(context, domain))
             refines.append(Refine(context, domain))
+            fed = {SILVER[c.stream].name for c in domain_contracts(domain).values()}
+            builds += [Build(context, table) for table in sorted(fed & BUILT.keys())]
         for system in sorted(system for found, system in SINKS if found == domain):
             # Dead letters go last: other deliveries, and connectors, make some.
-            stage = letters if SINKS[domain, system].table == DEAD_LETTERS else deliveries
+            tables = [route.table for route in SINKS[domain, system].routes]
+            stage = letters if DEAD_LETTERS in tables else deliveries
             stage.append(Deliver(context, domain, system))
         announcing += [make(context) for make in enabled_loops(context.settings, domain)]
     runtime = Runtime(context, once=order.once)
     # A new connector begins with the leads from its own start on: before queries that take seconds to start.
-    at_once = [*announcing, *ingests, *refines, *deliveries, *letters]
+    at_once = [*announcing, *ingests, *refines, *builds, *deliveries, *letters]
     # With --once each stage takes all that the one before has left.
     for works in stages if order.once else [at_once]:
         runtime.run(works)
@@ -86,6 +94,7 @@ def _reconcile(context: Context, order: Any) -> dict[str, Any]:
 JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "ingest": _ingest,
     "refine": _refine,
+    "build": _build,
     "deliver": _deliver,
     "run": _run,
     "import-files": _import_files,

@@ -32,6 +32,7 @@ class Table:
     columns: str
     statistics: tuple[str, ...]
     partitions: tuple[str, ...] = ()
+    properties: tuple[tuple[str, str], ...] = ()  # Delta's, besides those that all tables have
 
     @property
     def full_name(self) -> str:

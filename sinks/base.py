@@ -51,3 +51,11 @@ class Sink(Protocol):
 
     def reset(self) -> None:
         """Empty the destination's table before a rebuild from the first row."""
+
+
+class KeyedSink(Sink, Protocol):
+    """A destination of gold, of which rows may go."""
+
+    def remove(self, batch: DataFrame) -> int:
+        """Take away the rows with these keys, unless they are newer; how many went."""
+        ...

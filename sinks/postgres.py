@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from headwater.clock import iso
 from headwater.errors import SetupError, TransientError
@@ -26,13 +27,10 @@ from sinks.base import Rejected, Written
 from sinks.outbox import LINEAGE, Outbox
 from sinks.postgres_copy import BAD_TEXT, Staged, not_copyable, stage
 from sinks.postgres_lines import CopyTarget
+from sinks.postgres_tables import LEADS, PostgresTable
 from sinks.postgres_upsert import names, upsert_statement
 
-LEAD_COLUMNS = (
-    "id event_id tenant_id idempotency_key source received_at first_name last_name email phone message"
-    " submission_type consent ip_address user_agent geo_country geo_city device browser os"
-    " utm_source utm_medium utm_campaign utm_content utm_term metadata row_version"
-).split()
+LEAD_COLUMNS = LEADS.columns
 # Sorting a batch in memory, no compiling of a statement that runs once, and no waiting for ever. The
 # planner does not know how full staging is: it would take a batch for one row, and join it by nested loops.
 SESSION = (
@@ -65,18 +63,18 @@ class PostgresSink:
         self,
         settings: Settings,
         query: str = "deliver.leads.postgres",
-        table: str = "leads",
-        key: Sequence[str] = ("tenant_id", "idempotency_key"),
-        columns: Sequence[str] = LEAD_COLUMNS,
+        table: PostgresTable = LEADS,
         outbox: Outbox | None = None,
     ) -> None:
         self._postgres = settings.postgres
         self._query = query
-        self._path = tuple(table.split(".")) if "." in table else ("public", table)
-        self._key = tuple(key)
-        self._columns = tuple(columns)
+        self._path = ("public", table.name)
+        self._key = tuple(table.key)
+        self._columns = tuple(table.columns)
+        self._called = dict(table.called)
         self._outbox = outbox
-        self._staged_columns = (*self._columns, *(c for c in LINEAGE if c not in self._columns))
+        besides = (c for c in ("tenant_id", *LINEAGE) if c not in self._columns)
+        self._staged_columns = (*self._columns, *besides)
         self._table = sql.Identifier(*self._path)
         self._staging = sql.Identifier("staging", self._path[-1])
 
@@ -92,6 +90,7 @@ class PostgresSink:
     def write(self, batch: DataFrame) -> Written:
         """Upsert the rows, newest row_version wins. Reads the batch once; thrice if a text is unstorable."""
         started = monotonic()
+        batch = self._named(batch)
         with self._connected() as connection:
             connection.execute(f"SELECT pg_advisory_lock_shared({STAGING_LOCK})", (self._staging_name,))
             attempt, staged, rejected = self._stage(batch)
@@ -103,11 +102,29 @@ class PostgresSink:
         self._report(written, staged, monotonic() - started)
         return written
 
+    def remove(self, batch: DataFrame) -> int:
+        """Delete the rows with these keys, unless they are newer than the deletion; how many went."""
+        named = self._named(batch).select(*self._key, "row_version")
+        same = sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(c), sql.Placeholder()) for c in self._key
+        )
+        statement = sql.SQL("DELETE FROM {} WHERE {} AND row_version <= %s").format(self._table, same)
+        with self._connected() as connection, connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(statement, [tuple(row) for row in named.toLocalIterator()])
+            gone = max(cursor.rowcount, 0)
+        _log.info("removed", sink=self.name, query=self._query, table=self._path[-1], rows=gone)
+        return gone
+
+    def _named(self, batch: DataFrame) -> DataFrame:
+        """The batch with the table's own names of columns beside the lake's."""
+        return batch.withColumns({ours: F.col(lakes) for ours, lakes in self._called.items()})
+
     def _report(self, written: Written, staged: Staged, seconds: float) -> None:
         _log.info(
             "written",
             sink=self.name,
             query=self._query,
+            table=self._path[-1],
             rows=written.rows,
             inserted=written.inserted,
             updated=written.updated,

@@ -6,25 +6,41 @@ from operator import attrgetter
 
 from headwater.settings import Settings, Triggers
 from schemas.contract import domain_contracts
-from schemas.tables import DEAD_LETTERS, LEADS, Table
+from schemas.gold import BILLING_USAGE, SESSION_KPIS
+from schemas.tables import (
+    AGENT_SESSIONS,
+    AGENT_TURNS,
+    DEAD_LETTERS,
+    FRONTEND_INTERACTIONS,
+    LEADS,
+    Table,
+)
+from sinks import postgres_tables
 from sinks.base import Sink
 from sinks.elasticsearch import ElasticsearchSink
 from sinks.kafka import KafkaSink, event_messages, letter_messages
-from sinks.outbox import LEAD_OUTBOX
+from sinks.outbox import LEAD_OUTBOX, Outbox
 from sinks.postgres import PostgresSink
+from sinks.postgres_tables import PostgresTable
+from sinks.redis import METRICS, STATE, RedisSink
+
+
+@dataclass(frozen=True)
+class Route:
+    """A table and where its new rows go. `make` is given settings and the query's name. Of a gold table,
+    whose rows are replaced, `key` says which are versions of one."""
+
+    table: Table
+    make: Callable[[Settings, str], Sink]
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Destination:
-    """A table and where its new rows go. `make` is given settings and the query's name; `pace` says which
-    trigger is its own, in seconds."""
+    """A system, and what it gets by one query; `pace` says which trigger is its own, in seconds."""
 
-    table: Table
-    make: Callable[[Settings, str], Sink]
+    routes: tuple[Route, ...]
     pace: Callable[[Triggers], float] = attrgetter("deliver_s")
-
-
-_PUBLISHED = attrgetter("publish_s")
 
 
 def _normalized(settings: Settings, query: str) -> Sink:
@@ -33,26 +49,53 @@ def _normalized(settings: Settings, query: str) -> Sink:
     )
 
 
-def _letters(topic: str, *streams: str) -> Callable[[Settings, str], Sink]:
-    return lambda settings, query: KafkaSink(settings, query, topic, letter_messages(streams))
+def _letters(topic: str, *streams: str) -> Destination:
+    def make(settings: Settings, query: str) -> Sink:
+        return KafkaSink(settings, query, topic, letter_messages(streams))
+
+    return Destination((Route(DEAD_LETTERS, make),), attrgetter("publish_s"))
 
 
 def _streams(domain: str) -> list[str]:
     return [contract.stream for contract in domain_contracts(domain).values()]
 
 
+def _postgres(table: PostgresTable, outbox: Outbox | None = None) -> Callable[[Settings, str], Sink]:
+    return lambda settings, query: PostgresSink(settings, query, table, outbox)
+
+
 # (domain, system) → what is delivered, by what
 SINKS: dict[tuple[str, str], Destination] = {
     ("leads", "postgres"): Destination(
-        LEADS, lambda settings, query: PostgresSink(settings, query=query, outbox=LEAD_OUTBOX)
+        (Route(LEADS, _postgres(postgres_tables.LEADS, LEAD_OUTBOX)),),
     ),
     ("leads", "elasticsearch"): Destination(
-        LEADS, lambda settings, query: ElasticsearchSink(settings, query=query)
+        (Route(LEADS, lambda settings, query: ElasticsearchSink(settings, query=query)),)
     ),
-    ("leads", "normalized"): Destination(LEADS, _normalized, _PUBLISHED),
-    ("leads", "dlq"): Destination(DEAD_LETTERS, _letters("lead.dlq", *_streams("leads")), _PUBLISHED),
-    ("interactions", "dlq"): Destination(
-        DEAD_LETTERS, _letters("interactions.dlq", *_streams("interactions")), _PUBLISHED
+    ("leads", "normalized"): Destination((Route(LEADS, _normalized),), attrgetter("publish_s")),
+    ("leads", "dlq"): _letters("lead.dlq", *_streams("leads")),
+    ("interactions", "postgres"): Destination(
+        (
+            Route(AGENT_TURNS, _postgres(postgres_tables.AGENT_TURNS)),
+            Route(FRONTEND_INTERACTIONS, _postgres(postgres_tables.FRONTEND_ANALYTICS)),
+            Route(SESSION_KPIS, _postgres(postgres_tables.SESSION_KPIS), ("tenant_id", "session_id")),
+            Route(
+                BILLING_USAGE,
+                _postgres(postgres_tables.BILLING_USAGE),
+                ("tenant_id", "metric", "window_start"),
+            ),
+        )
     ),
-    ("uploads", "dlq"): Destination(DEAD_LETTERS, _letters("uploads.dlq", "uploads"), _PUBLISHED),
+    ("interactions", "redis"): Destination(
+        (
+            Route(AGENT_SESSIONS, lambda settings, query: RedisSink(settings, query, STATE)),
+            Route(
+                SESSION_KPIS,
+                lambda settings, query: RedisSink(settings, query, METRICS),
+                ("tenant_id", "session_id"),
+            ),
+        )
+    ),
+    ("interactions", "dlq"): _letters("interactions.dlq", *_streams("interactions")),
+    ("uploads", "dlq"): _letters("uploads.dlq", "uploads"),
 }

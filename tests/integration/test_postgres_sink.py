@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from local.postgres import dsn
 from schemas import migrate
 from schemas.tables import LEADS
 from sinks import postgres as sink_module
+from sinks import postgres_tables
 from sinks.postgres import LEAD_COLUMNS, PostgresSink
 from sinks.postgres_copy import stage
 from sinks.postgres_lines import CopyTarget
@@ -338,9 +340,10 @@ def test_a_wrong_password_is_a_setup_fault(database: str) -> None:
 
 def test_a_missing_table_or_column_says_run_migrate(migrated: tuple[Settings, list[list[str]]]) -> None:
     with pytest.raises(SetupError, match=r"the table public.nothing: run `python -m jobs migrate`"):
-        PostgresSink(migrated[0], table="nothing").setup()
+        PostgresSink(migrated[0], table=replace(postgres_tables.LEADS, name="nothing")).setup()
     with pytest.raises(SetupError, match=r"columns shoe_size of public.leads"):
-        PostgresSink(migrated[0], columns=[*LEAD_COLUMNS, "shoe_size"]).setup()
+        wider = replace(postgres_tables.LEADS, columns=[*LEAD_COLUMNS, "shoe_size"])
+        PostgresSink(migrated[0], table=wider).setup()
 
 
 def test_a_missing_right_in_a_task_is_a_setup_fault(

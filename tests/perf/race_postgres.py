@@ -53,7 +53,7 @@ def race(rows: int, rounds: int) -> list[Figure]:
 
 
 def _inserting(settings: Settings, leads: DataFrame, file: Path) -> dict[str, _Work]:
-    sink, rows = SINKS["leads", "postgres"].make(settings, "bench"), _tuples(leads)
+    sink, rows = SINKS["leads", "postgres"].routes[0].make(settings, "bench"), _tuples(leads)
     sink.setup()
     bare = PostgresSink(settings, "bench")
     return {
@@ -65,7 +65,7 @@ def _inserting(settings: Settings, leads: DataFrame, file: Path) -> dict[str, _W
 
 
 def _updating(settings: Settings, leads: DataFrame) -> dict[str, _Work]:
-    sink, rows = SINKS["leads", "postgres"].make(settings, "bench"), _tuples(leads)
+    sink, rows = SINKS["leads", "postgres"].routes[0].make(settings, "bench"), _tuples(leads)
     sink.setup()
     return {
         OURS: lambda: sink.write(leads).updated,

@@ -1,0 +1,50 @@
+"""Rows of a Delta table replaced by key: what a batch counted again takes the place of what was there."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from headwater.locks import commit_lock
+from headwater.settings import Settings
+from headwater.tables import table_path
+
+GONE = "gone"
+_VERSION = "row_version"
+
+
+def replace_by_key(
+    rows: DataFrame, settings: Settings, full_name: str, key: Sequence[str], days: Iterable[date]
+) -> None:
+    """Each of `rows` takes the place of the row with its key, or is new; of a key that is `gone` none stays.
+
+    Only rows of these days (`event_date`) are looked at: of a key whose row is of another day, there would be
+    two afterwards. `row_version` grows with every replacement, also when the clock was set back.
+    """
+    wanted = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(days))
+    same = [*[f"kept.{name} = made.{name}" for name in key], f"kept.event_date IN ({wanted})"]
+    _merge(rows, settings, full_name, " AND ".join(same), None)
+
+
+def replace_all(
+    rows: DataFrame, settings: Settings, full_name: str, key: Sequence[str], unless: str = "false"
+) -> None:
+    """The same for all keys at once: a row whose key is not among `rows` goes, `unless` it stays (SQL)."""
+    same = " AND ".join(f"kept.{name} = made.{name}" for name in key)
+    _merge(rows.withColumn(GONE, F.lit(False)), settings, full_name, same, f"NOT ({unless})")
+
+
+def _merge(rows: DataFrame, settings: Settings, full_name: str, same: str, drop: str | None) -> None:
+    columns = {name: f"made.{name}" for name in rows.columns if name != GONE}
+    newer = {**columns, _VERSION: f"greatest(made.{_VERSION}, kept.{_VERSION} + 1)"}
+    with commit_lock(settings.lake_root, full_name):
+        table = DeltaTable.forPath(rows.sparkSession, table_path(settings, full_name)).alias("kept")
+        merge = (
+            table.merge(rows.alias("made"), same)
+            .whenMatchedDelete(f"made.{GONE}")
+            .whenMatchedUpdate(set=dict(newer))
+            .whenNotMatchedInsert(f"NOT made.{GONE}", values=dict(columns))
+        )
+        (merge.whenNotMatchedBySourceDelete(drop) if drop else merge).execute()

@@ -1,0 +1,53 @@
+"""Gold tables: what is counted of silver, one row a key, replaced whenever a row of silver touches it.
+
+They end with the lineage, too: that of the newest of the rows that were counted. Only `row_version` is their
+own: it grows with every replacement, for a late event changes a sum and is not the newest of its events.
+"""
+
+from schemas.tables import LINEAGE, Table
+
+_WINDOW = "window_start TIMESTAMP, window_end TIMESTAMP"
+_STATISTICS = ("tenant_id", "row_version", "event_time", "refined_at")
+# Whoever delivers gold reads what was replaced and deleted.
+_PROPERTIES = (("delta.enableChangeDataFeed", "true"),)
+
+
+def _gold(name: str, columns: str, *statistics: str) -> Table:
+    return Table(
+        "gold",
+        name,
+        f"{columns}, updated_at TIMESTAMP, event_date DATE,{LINEAGE}",
+        (*statistics, *_STATISTICS),
+        ("event_date",),
+        _PROPERTIES,
+    )
+
+
+# One conversation; `event_date` is the day of its first turn.
+SESSION_KPIS = _gold(
+    "session_kpis",
+    """session_id STRING, user_id STRING, channel STRING, turns INT, tokens_in BIGINT, tokens_out BIGINT,
+       avg_latency_ms DOUBLE, started_at TIMESTAMP, ended_at TIMESTAMP""",
+    "started_at",
+    "ended_at",
+)
+BILLING_USAGE = _gold(
+    "billing_usage", f"metric STRING, {_WINDOW}, quantity DECIMAL(30,6), events BIGINT", "window_start"
+)
+FRONTEND_HOURLY = _gold(
+    "frontend_hourly",
+    f"event_type STRING, {_WINDOW}, events BIGINT, sessions BIGINT, users BIGINT, pages BIGINT",
+    "window_start",
+)
+WIDGET_HOURLY = _gold(
+    "widget_hourly",
+    f"""widget_id STRING, {_WINDOW}, loads BIGINT, p50_load_ms DOUBLE, p95_load_ms DOUBLE,
+        avg_render_ms DOUBLE, errors BIGINT""",
+    "window_start",
+)
+TOOL_HOURLY = _gold(
+    "tool_hourly",
+    f"""tool_name STRING, {_WINDOW}, calls BIGINT, errors BIGINT, error_share DOUBLE,
+        p95_duration_ms DOUBLE""",
+    "window_start",
+)

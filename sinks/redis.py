@@ -1,0 +1,205 @@
+"""Hot state of conversations → Redis: a hash for each session and kind, set if newer, gone after a day.
+
+Field `v` is the JSON that readers take, `n` the version that was last set, as twenty digits: the script
+compares texts, for Lua's numbers are doubles and would round. A row that came before a day ago is not set any
+more, so memory is bounded by what arrives in a day, also when all is rebuilt.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from time import monotonic, time
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
+from headwater.errors import SetupError, TransientError
+from headwater.log import logger
+from headwater.settings import Settings
+from headwater.worker import forget_archives
+from sinks.base import Written
+
+TTL_S = 86_400
+LONGEST_MESSAGE = 4_096  # characters that are kept of what was said last
+_AT_ONCE = 500  # keys in one round trip
+_TASKS = 2
+_TIMEOUT_S = 10.0
+_DIGITS = 20
+_ISO = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
+_COUNTS = "fresh BIGINT, replaced BIGINT, kept BIGINT, fault STRING"
+_SET = """
+local known = redis.call('HGET', KEYS[1], 'n')
+if known and known >= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'n', ARGV[1], 'v', ARGV[2])
+redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+return known and 2 or 1
+"""
+_REMOVE = """
+local known = redis.call('HGET', KEYS[1], 'n')
+if known and known <= ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+_log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class HotState:
+    """`kind` ends the key; `value` makes the JSON's fields of a row's columns."""
+
+    kind: str
+    value: Callable[[], list[Column]]
+
+
+def _iso(name: str) -> Column:
+    return F.date_format(name, _ISO)
+
+
+STATE = HotState(
+    "state",
+    lambda: [
+        F.col("last_turn_id"),
+        F.left("last_message", F.lit(LONGEST_MESSAGE)).alias("last_message"),
+        F.col("seq"),
+        _iso("event_time").alias("updated_at"),
+        F.col("channel"),
+        F.col("status"),
+    ],
+)
+METRICS = HotState(
+    "metrics",
+    lambda: [
+        F.col("turns").alias("total_turns"),
+        F.col("avg_latency_ms").alias("avg_response_time"),
+        _iso("ended_at").alias("last_activity"),
+    ],
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a task sends its rows, and the script that it runs; the password is never shown."""
+
+    url: str
+    password: str | None
+    script: str
+
+    def __repr__(self) -> str:
+        return "Target(…)"
+
+    def client(self) -> Redis:
+        """A client whose calls end in time, or as a fault."""
+        waits = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
+        return Redis.from_url(self.url, password=self.password, **waits)
+
+
+class RedisSink:
+    """One kind of hot state, keyed by tenant and session."""
+
+    name = "redis"
+
+    def __init__(self, settings: Settings, query: str, state: HotState) -> None:
+        secret = settings.redis.password
+        password = secret.get_secret_value() if secret else None
+        self._set = Target(settings.redis.url, password, _SET)
+        self._remove = Target(settings.redis.url, password, _REMOVE)
+        self._state = state
+        self._query = query
+
+    def setup(self) -> None:
+        """Check that Redis answers. Raises SetupError for a refused login, TransientError without Redis."""
+        self._asked(lambda client: client.ping())
+
+    def write(self, batch: DataFrame) -> Written:
+        """Set what is newer than what is there and came within a day."""
+        began = monotonic()
+        value = F.to_json(F.struct(*self._state.value()), {"ignoreNullFields": "false"})
+        expires = F.unix_millis("refined_at") + F.lit(TTL_S * 1000)
+        alive = batch.where(expires > F.lit(int(time() * 1000)))
+        rows = alive.select(*self._identity(), value.alias("v"), expires.alias("expires"))
+        done = self._run(self._set, rows)
+        took = round(monotonic() - began, 3)
+        kind, written = self._state.kind, Written(done["fresh"], done["replaced"], done["kept"])
+        _log.info("written", sink=self.name, query=self._query, kind=kind, rows=written.rows, seconds=took)
+        return written
+
+    def remove(self, batch: DataFrame) -> int:
+        """Take away the state of these sessions, unless it is newer."""
+        return self._run(self._remove, batch.select(*self._identity()))["fresh"]
+
+    def reset(self) -> None:
+        """Take away every key of this kind, a few at a time."""
+
+        def unlink(client: Redis) -> None:
+            found = client.scan_iter(f"*:session:*:{self._state.kind}", _AT_ONCE)
+            while keys := list(islice(found, _AT_ONCE)):
+                client.unlink(*keys)
+
+        self._asked(unlink)
+
+    def _identity(self) -> list[Column]:
+        key = F.concat("tenant_id", F.lit(":session:"), "session_id", F.lit(f":{self._state.kind}"))
+        version = F.lpad(F.col("row_version").cast("string"), _DIGITS, "0")
+        return [key.alias("key"), version.alias("n")]
+
+    def _run(self, target: Target, rows: DataFrame) -> dict[str, int]:
+        """What the script answered for all rows: new, replaced, kept as it was."""
+        found = rows.coalesce(_TASKS).mapInArrow(_task(target), _COUNTS).collect()
+        faults = [row["fault"] for row in found if row["fault"]]
+        if faults:
+            raise _fault(faults[0])
+        return {name: sum(row[name] for row in found) for name in ("fresh", "replaced", "kept")}
+
+    def _asked(self, ask: Callable[[Redis], object]) -> None:
+        try:
+            with self._set.client() as client:
+                ask(client)
+        except RedisError as fault:
+            raise _fault(_told(fault)) from None
+
+
+def _task(target: Target) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        forget_archives()
+        yield pa.RecordBatch.from_pylist([_sent(target, batches)])
+
+    return run
+
+
+def _sent(target: Target, batches: Iterable[pa.RecordBatch]) -> dict[str, Any]:
+    """Runs in a Python worker. A fault is returned by its name: Spark would log its text."""
+    answers = [0, 0, 0]
+    try:
+        with target.client() as client:
+            script = client.script_load(target.script)
+            for batch in batches:
+                for first in range(0, batch.num_rows, _AT_ONCE):
+                    for answer in _round_trip(client, script, batch.slice(first, _AT_ONCE)):
+                        answers[answer] += 1
+    except RedisError as fault:
+        return {"fresh": 0, "replaced": 0, "kept": 0, "fault": _told(fault)}
+    kept, fresh, replaced = answers
+    return {"fresh": fresh, "replaced": replaced, "kept": kept, "fault": None}
+
+
+def _round_trip(client: Redis, script: str, rows: pa.RecordBatch) -> list[int]:
+    pipeline = client.pipeline(transaction=False)
+    keys, *arguments = (column.to_pylist() for column in rows.columns)
+    for key, *values in zip(keys, *arguments, strict=True):
+        pipeline.evalsha(script, 1, key, *values)
+    return pipeline.execute()
+
+
+def _told(fault: RedisError) -> str:
+    setup = isinstance(fault, AuthenticationError | NoPermissionError)
+    return f"{'refused' if setup else 'away'} {type(fault).__name__}"
+
+
+def _fault(told: str) -> SetupError | TransientError:
+    kind, name = told.split()
+    if kind == "refused":
+        return SetupError(f"Redis refuses the login ({name}): check redis.url and redis.password")
+    return TransientError(f"Redis does not take the hot state ({name})")
