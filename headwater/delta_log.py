@@ -82,6 +82,20 @@ def append_rows(rows: pa.Table, path: str, mark: tuple[str, int] | None = None) 
     return _checkpointed(path, version(path))
 
 
+def merge(
+    rows: pa.Table, path: str, same: str, columns: dict[str, str], newer: dict[str, str], gone: str
+) -> bool:
+    """Replace rows of the table, `kept`, by those given, `made`; whether the log has a new checkpoint.
+
+    `same` says which row takes the place of which, `columns` and `newer` what a new and a replaced one hold,
+    and with `gone` a row only takes one away: all in SQL. The change feed is written if the table has one.
+    """
+    merging = _opened(path).merge(rows, same, source_alias="made", target_alias="kept")
+    merging = merging.when_matched_delete(gone).when_matched_update(newer)
+    merging.when_not_matched_insert(columns, predicate=f"NOT {gone}").execute()
+    return _checkpointed(path, version(path))
+
+
 def compact(path: str, at_least: int) -> int:
     """Put small files of the table together, if there are so many: how many went. No row changes, and streams
     that read the table see none of it.
@@ -106,21 +120,23 @@ def _checkpointed(path: str, version: int) -> bool:
     return True
 
 
-def read(path: str, columns: list[str], where: tuple[str, str]) -> pa.Table:
-    """These columns of the rows whose column where[0] is where[1]; of a table without partitions that is
-    only appended to.
+def read(path: str, columns: list[str], where: tuple[str, str | list[str]]) -> pa.Table:
+    """These columns, none of which is a partition, of the rows whose column where[0] is where[1], or one of
+    these; of a table that is only appended to.
 
     Not by DeltaTable.to_pyarrow_table: its files are opened by threads that call back into Python, and a
     process that ends soon after is sometimes aborted.
     """
     table = _opened(path)
-    # Only the names: the folder comes back percent-encoded.
-    files = [f"{path}/{uri.rpartition('/')[2]}" for uri in table.file_uris()]
+    # Only what is below the folder, which comes back percent-encoded.
+    depth = len(table.metadata().partition_columns) + 1
+    files = ["/".join((path, *uri.rsplit("/", depth)[1:])) for uri in table.file_uris()]
     schema = pa.schema(table.schema().to_arrow())
     if not files:
         return schema.empty_table().select(columns)
     rows = dataset(files, schema=schema, format="parquet")
-    return rows.to_table(columns=columns, filter=field(where[0]) == where[1])
+    texts = where[1] if isinstance(where[1], list) else [where[1]]
+    return rows.to_table(columns=columns, filter=field(where[0]).isin(texts))
 
 
 def table_id(path: str) -> str:

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 from datetime import date
 
+import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from headwater import delta_log
 from headwater.locks import commit_lock
+from headwater.log_trim import trim
 from headwater.settings import Settings
 from headwater.tables import table_path
 
@@ -16,16 +19,24 @@ _VERSION = "row_version"
 
 
 def replace_by_key(
-    rows: DataFrame, settings: Settings, full_name: str, key: Sequence[str], days: Iterable[date]
+    rows: DataFrame | pa.Table, settings: Settings, full_name: str, key: Sequence[str], days: Iterable[date]
 ) -> None:
     """Each of `rows` takes the place of the row with its key, or is new; of a key that is `gone` none stays.
 
     Only rows of these days (`event_date`) are looked at: of a key whose row is of another day, there would be
-    two afterwards. `row_version` grows with every replacement, also when the clock was set back.
+    two afterwards. `row_version` grows with every replacement, also when the clock was set back. Rows that
+    are on the driver are merged without Spark, which takes seconds for it; the lake must be local.
     """
-    wanted = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(days))
-    same = [*[f"kept.{name} = made.{name}" for name in key], f"kept.event_date IN ({wanted})"]
-    _merge(rows, settings, full_name, " AND ".join(same), None)
+    wanted = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(days))
+    same = " AND ".join([*[f"kept.{name} = made.{name}" for name in key], f"kept.event_date IN ({wanted})"])
+    if isinstance(rows, DataFrame):
+        _merge(rows, settings, full_name, same, None)
+        return
+    columns, newer = _set(rows.column_names)
+    path = table_path(settings, full_name)
+    with commit_lock(settings.lake_root, full_name):
+        if delta_log.merge(rows, path, same, columns, newer, f"made.{GONE}"):
+            trim(settings.lake_root, path, delta_log.table_id(path))
 
 
 def replace_all(
@@ -36,9 +47,14 @@ def replace_all(
     _merge(rows.withColumn(GONE, F.lit(False)), settings, full_name, same, f"NOT ({unless})")
 
 
+def _set(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What a new row holds, and what one that is replaced does."""
+    columns = {name: f"made.{name}" for name in names if name != GONE}
+    return columns, {**columns, _VERSION: f"greatest(made.{_VERSION}, kept.{_VERSION} + 1)"}
+
+
 def _merge(rows: DataFrame, settings: Settings, full_name: str, same: str, drop: str | None) -> None:
-    columns = {name: f"made.{name}" for name in rows.columns if name != GONE}
-    newer = {**columns, _VERSION: f"greatest(made.{_VERSION}, kept.{_VERSION} + 1)"}
+    columns, newer = _set(rows.columns)
     with commit_lock(settings.lake_root, full_name):
         table = DeltaTable.forPath(rows.sparkSession, table_path(settings, full_name)).alias("kept")
         merge = (

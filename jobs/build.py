@@ -6,7 +6,6 @@ out of order, and a batch costs what it touches. Safe to run again: counting aga
 Without a checkpoint gold is counted as a whole, once, and the query goes on from that version of silver.
 """
 
-from collections.abc import Iterable
 from datetime import date
 
 from pyspark.sql import DataFrame
@@ -20,11 +19,12 @@ from headwater.log import logger
 from headwater.metrics import EVENTS
 from headwater.tables import checkpoint_path, ensure_table, read_table, table_path, table_version
 from jobs.queries import Context
-from schemas.tables import SILVER
 from transformations.kpi.base import Kpi
 from transformations.kpi.registry import KPIS
 
 _log = logger(__name__)
+# So many keys are counted on the driver of a local lake.
+FEW_KEYS = 10_000
 BUILT = {kpi.silver.name: kpi.silver for kpi in KPIS.values()}
 
 
@@ -46,7 +46,6 @@ class Build:
         self.name = f"build.{self.silver.name}"
         self.every_s = context.settings.streams.triggers.build_s
         self.kpis = [kpi for kpi in KPIS.values() if kpi.silver == self.silver]
-        self.stream = next(stream for stream, found in SILVER.items() if found == self.silver)
         self._reset_due = context.from_start
         self._since: int | None = None
 
@@ -89,44 +88,39 @@ class Build:
     def write(self, batch: DataFrame, batch_id: int) -> None:
         """Count the touched keys of each KPI again."""
         fail_at(self.name, "offsets")
-        new = batch.persist()
-        try:
-            count = new.count()
-            fail_at(self.name, "before_write")
-            if count:
-                written = sum(self._replace(kpi, new) for kpi in self.kpis)
-                self.context.totals.add(rows_in=count, rows_out=written)
-                EVENTS.labels(self.name, self.stream, "built").inc(count)
-            fail_at(self.name, "after_write")
-        finally:
-            new.unpersist()
+        fail_at(self.name, "before_write")
+        for kpi in self.kpis:
+            self._replace(kpi, batch)
+        fail_at(self.name, "after_write")
         fail_at(self.name, "before_commit")
 
-    def _replace(self, kpi: Kpi, new: DataFrame) -> int:
+    def _replace(self, kpi: Kpi, new: DataFrame) -> None:
+        """Count the keys again that these rows touch."""
         spark, settings = self.context.spark, self.context.settings
         touched = new.transform(kpi.touched).persist()
         try:
-            days = self._days(kpi, touched, new)
+            count = touched.count()
+            few = count <= FEW_KEYS and not settings.lake_is_remote
+            keys = touched.select(*kpi.key).distinct()
+            days = self._days(kpi, keys, touched)
             silver = read_table(spark, settings, kpi.silver.full_name).where(F.col("event_date").isin(days))
-            mine = silver.transform(kpi.keyed).join(F.broadcast(touched), [*kpi.key], "left_semi")
-            counted = touched.join(kpi.count(mine), [*kpi.key], "left")
+            mine = silver.transform(kpi.keyed).join(F.broadcast(keys), [*kpi.key], "left_semi")
+            counted = keys.join(kpi.count(mine), [*kpi.key], "left")
             rows = counted.withColumn(GONE, F.col("row_version").isNull())
-            replace_by_key(rows, settings, kpi.gold.full_name, kpi.key, days)
-            self.context.written.add(kpi.gold.full_name)
-            return touched.count()
+            made = rows.toArrow() if few else rows
+            replace_by_key(made, settings, kpi.gold.full_name, kpi.key, days)
         finally:
             touched.unpersist()
+        self.context.written.add(kpi.gold.full_name)
+        self.context.totals.add(rows_out=count)
+        EVENTS.labels(self.name, kpi.gold.full_name, "built").inc(count)
 
-    def _days(self, kpi: Kpi, touched: DataFrame, new: DataFrame) -> list[date]:
-        """The days on which the touched keys have rows in silver; gold's rows are of one of them."""
-        days = new.select("event_date")
+    def _days(self, kpi: Kpi, keys: DataFrame, touched: DataFrame) -> list[date]:
+        """The days on which these keys have rows in silver; gold's rows are of one of them."""
+        days = touched.select("event_date")
         if kpi.is_long:
             gold = read_table(self.context.spark, self.context.settings, kpi.gold.full_name)
-            known = gold.join(F.broadcast(touched), [*kpi.key], "left_semi")
+            known = gold.join(F.broadcast(keys), [*kpi.key], "left_semi")
             whole = F.sequence(F.to_date("started_at"), F.to_date("ended_at"))
             days = days.union(known.select(F.explode(whole)))
-        return _dates(days.distinct().collect())
-
-
-def _dates(rows: Iterable[tuple[date]]) -> list[date]:
-    return sorted(row[0] for row in rows)
+        return sorted(row[0] for row in days.distinct().collect())

@@ -6,30 +6,31 @@ after batch, so what is not there now cannot be there when the batch is appended
 meets its own rows, and knows them by their place.
 """
 
+from functools import reduce
+from operator import and_
+
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headwater.tables import read_table
+from headwater.tables import read_few, read_table
 from jobs.queries import Context
 from schemas.contract import Contract
 from schemas.tables import SILVER
 
 _PLACE = ("topic", "partition", "offset")
+# So many events are looked up from the driver, of a local lake.
+_FEW = 5_000
 
 
-def without_earlier(context: Context, contract: Contract, batch: DataFrame) -> DataFrame:
+def without_earlier(context: Context, contract: Contract, batch: DataFrame, count: int) -> DataFrame:
     """The outcome rows of `batch`; the same ones, unless silver has one of the stream's events already.
 
-    Reads two columns of all the table: so a batch costs more the more silver holds, whatever its own size.
+    `count` is how many events there are to look up. Reads three columns of all the table: so a batch costs
+    more the more silver holds, whatever its own size.
     """
-    table = SILVER[contract.stream]
-    key = [F.col(f"{table.name}.{_name(pointer)}").alias(_name(pointer)) for pointer in contract.dedupe_key]
-    mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream)
-    new = batch.where(mine).select("dedupe_hash", "tenant_id", *key, *_PLACE)
-    silver = read_table(context.spark, context.settings, table.full_name)
-    identity = ["tenant_id", *map(_name, contract.dedupe_key)]
-    there = silver.select(*identity, *[f"source_{part}" for part in _PLACE])
-    again = new.join(there, identity).where(~_same_place()).select("dedupe_hash").distinct().toArrow()
+    again = _again(context, contract, batch, count)
     if not again.num_rows:
         return batch
     known = context.spark.createDataFrame(again).withColumn("known", F.lit(True))
@@ -37,10 +38,23 @@ def without_earlier(context: Context, contract: Contract, batch: DataFrame) -> D
     return batch.join(known, "dedupe_hash", "left").withColumn("outcome", outcome).drop("known")
 
 
-def _name(pointer: str) -> str:
-    return pointer.rsplit("/", 1)[-1]
+def _again(context: Context, contract: Contract, batch: DataFrame, count: int) -> pa.Table:
+    """`dedupe_hash` of the events that silver has from other records."""
+    table, names = SILVER[contract.stream], [pointer.rsplit("/", 1)[-1] for pointer in contract.dedupe_key]
+    key = [F.col(f"{table.name}.{name}").alias(name) for name in names]
+    mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream)
+    new = batch.where(mine).select("dedupe_hash", "tenant_id", *key, *_PLACE)
+    identity, place = ["tenant_id", *names], [f"source_{part}" for part in _PLACE]
+    if count > _FEW or context.settings.lake_is_remote:
+        there = read_table(context.spark, context.settings, table.full_name).select(*identity, *place)
+        return new.join(there, identity).where(~_same_place()).select("dedupe_hash").distinct().toArrow()
+    few = new.toArrow()
+    wanted = (names[0], few[names[0]].to_pylist())
+    there = read_few(context.spark, context.settings, table.full_name, [*identity, *place], wanted)
+    found = few.join(there, identity, join_type="inner")
+    elsewhere = reduce(pc.or_, [pc.not_equal(found[part], found[f"source_{part}"]) for part in _PLACE])
+    return found.filter(elsewhere).group_by("dedupe_hash").aggregate([])
 
 
 def _same_place() -> Column:
-    topic, partition, offset = (F.col(part) == F.col(f"source_{part}") for part in _PLACE)
-    return topic & partition & offset
+    return reduce(and_, [F.col(part) == F.col(f"source_{part}") for part in _PLACE])

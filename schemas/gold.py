@@ -1,7 +1,8 @@
 """Gold tables: what is counted of silver, one row a key, replaced whenever a row of silver touches it.
 
-They end with the lineage, too: that of the newest of the rows that were counted. Only `row_version` is their
-own: it grows with every replacement, for a late event changes a sum and is not the newest of its events.
+They end with the lineage, too: the times are the latest of the rows that were counted, the place is that of
+the newest. Only `row_version` is their own: the time of `refined_at`, and more with every replacement, for a
+late event changes a sum and is not the newest of its events.
 """
 
 from schemas.tables import LINEAGE, Table
@@ -16,7 +17,7 @@ def _gold(name: str, columns: str, *statistics: str) -> Table:
     return Table(
         "gold",
         name,
-        f"{columns}, updated_at TIMESTAMP, event_date DATE,{LINEAGE}",
+        f"{columns}, event_date DATE,{LINEAGE}",
         (*statistics, *_STATISTICS),
         ("event_date",),
         _PROPERTIES,

@@ -8,7 +8,7 @@ more, so memory is bounded by what arrives in a day, also when all is rebuilt.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +35,7 @@ _SET = """
 local known = redis.call('HGET', KEYS[1], 'n')
 if known and known >= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'n', ARGV[1], 'v', ARGV[2])
-redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+redis.call('PEXPIREAT', KEYS[1], ARGV[3])  -- a time that is past deletes
 return known and 2 or 1
 """
 _REMOVE = """
@@ -118,8 +118,7 @@ class RedisSink:
         began = monotonic()
         value = F.to_json(F.struct(*self._state.value()), {"ignoreNullFields": "false"})
         expires = F.unix_millis("refined_at") + F.lit(TTL_S * 1000)
-        alive = batch.where(expires > F.lit(int(time() * 1000)))
-        rows = alive.select(*self._identity(), value.alias("v"), expires.alias("expires"))
+        rows = batch.select(*self._identity(), value.alias("v"), expires.alias("expires"))
         done = self._run(self._set, rows)
         took = round(monotonic() - began, 3)
         kind, written = self._state.kind, Written(done["fresh"], done["replaced"], done["kept"])

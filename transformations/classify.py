@@ -32,7 +32,9 @@ _DOMAINS_REMEMBERED = 16
 # Records are judged so many at a time: few enough for all that is made of them to stay in a core's cache.
 _AT_ONCE = 1_000
 _as_headers = msgspec.json.Decoder(list[Header])
-_PLACE = ("topic", "partition", "offset", "ingested_at")
+_RECORD = ("topic", "partition", "offset")
+_PLACE = (*_RECORD, "ingested_at")
+_LINEAGE = ("tenant_id", "row_version", "event_time", "ingested_at", "refined_at")
 # What refine knows of a record before it is judged.
 _THROUGH = {"refined_at": "TIMESTAMP", "accounted": "BOOLEAN"}
 
@@ -61,14 +63,24 @@ def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[
 def silver_rows(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     """Outcome rows → the rows of this stream's silver table, in its order."""
     mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream)
-    lineage = ("tenant_id", "row_version", "event_time", "ingested_at", "refined_at")
-    place = [F.col(part).alias(f"source_{part}") for part in ("topic", "partition", "offset")]
-    columns = [F.col(f"{SILVER[contract.stream].name}.*"), *map(F.col, lineage), *place, F.col("extras")]
+    place = [F.col(part).alias(f"source_{part}") for part in _RECORD]
+    columns = [F.col(f"{SILVER[contract.stream].name}.*"), *map(F.col, _LINEAGE), *place, F.col("extras")]
 
     def apply(outcomes: DataFrame) -> DataFrame:
         return outcomes.where(mine).select(*columns)
 
     return apply
+
+
+def silver_table(contract: Contract, outcomes: pa.Table) -> pa.Table:
+    """The same of outcome rows that are on the driver: what `silver_rows` gives, without Spark."""
+    mine = pc.and_(pc.equal(outcomes["outcome"], "silver"), pc.equal(outcomes["stream"], contract.stream))
+    rows = outcomes.filter(pc.fill_null(mine, False))
+    own = rows[SILVER[contract.stream].name].combine_chunks()
+    columns = dict(zip([part.name for part in own.type], own.flatten(), strict=True))
+    columns |= {name: rows[name] for name in _LINEAGE}
+    columns |= {f"source_{part}": rows[part] for part in _RECORD}
+    return pa.table({**columns, "extras": rows["extras"]})
 
 
 def outcome_columns(contracts: Sequence[Contract], through: Sequence[str]) -> str:
@@ -153,9 +165,7 @@ class Classifier:
     def _others(self, batch: pa.RecordBatch, stream: str, found: list[Unsound]) -> pa.RecordBatch:
         dead = pa.array([one.outcome == "dead" for one in found])
         values = batch.column("value")
-        places = zip(
-            *[batch.column(part).to_pylist() for part in ("topic", "partition", "offset")], strict=True
-        )
+        places = zip(*[batch.column(part).to_pylist() for part in _RECORD], strict=True)
         made = {
             "outcome": [one.outcome for one in found],
             "tenant_id": [one.tenant_id for one in found],

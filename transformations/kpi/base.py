@@ -39,13 +39,13 @@ class Kpi:
         rows = silver.transform(self.keyed).transform(newest(*self.identity))
         counted = rows.groupBy(*self.key).agg(*self.measures(), *_lineage())
         day = F.to_date("started_at" if self.is_long else "window_start")
-        made = counted.withColumns({"event_date": day, "updated_at": F.current_timestamp()})
-        stamped = made.withColumns({"row_version": F.unix_micros("updated_at"), "extras": F.lit(None)})
-        return stamped.select(*_names(self.gold))
+        version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
+        made = counted.withColumns({"event_date": day, "row_version": version, "extras": nothing})
+        return made.select(*_names(self.gold))
 
     def touched(self, silver: DataFrame) -> DataFrame:
-        """New rows of silver → the keys that they change, once each."""
-        return silver.transform(self.keyed).select(*self.key).distinct()
+        """New rows of silver → the keys that they change, and the days they are of, once each."""
+        return silver.transform(self.keyed).select(*self.key, "event_date").distinct()
 
 
 def newest(*identity: str) -> Transform:
