@@ -22,4 +22,7 @@ BATCH_ROWS = Gauge("headwater_batch_rows_per_second", "Input rows a second of th
 LAST_BATCH = Gauge("headwater_last_batch_timestamp_seconds", "When the last batch ended.", ["query"])
 PENDING = Gauge("headwater_pending", "Announcements or deliveries that wait, of a loop.", ["query"])
 BREAKER = Gauge("headwater_webhook_breaker", "0 closed, 1 probing, 2 open.", ["connector"])
+MARKETO_CALLS = Counter(
+    "headwater_marketo_calls_total", "Calls to Marketo's REST API by their outcome.", ["call", "outcome"]
+)
 IMPORTS = Counter("headwater_imports_total", "Attempts at importing a file, by their end.", ["status"])

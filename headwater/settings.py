@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -20,39 +20,11 @@ from pydantic_settings import (
 )
 
 from headwater.errors import SetupError
+from headwater.section import ROOT as ROOT
+from headwater.section import Section
 
-ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 _VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, unknown keys refused, `<secret>_file` read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_secret_files(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        values = dict(data)
-        for key in list(values):
-            stem = key.removesuffix("_file")
-            if key.endswith("_file") and stem in cls.model_fields and key not in cls.model_fields:
-                path = values.pop(key)
-                if path and not values.get(stem):
-                    values[stem] = _secret_text(path)
-        return values
-
-
-def _secret_text(path: str) -> str:
-    try:
-        return (ROOT / path).read_text(encoding="utf-8").strip()
-    except OSError as fault:
-        raise SetupError(
-            f"secret file {path} cannot be read ({fault.strerror}); for a local stack run `make up` first"
-        ) from fault
 
 
 class Kafka(Section):
@@ -213,6 +185,24 @@ class Connector(Section):
 ConnectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 
 
+class Marketo(Section):
+    """The Marketo instance whose leads are polled; without a base_url it is off."""
+
+    base_url: str | None
+    client_id: str | None
+    client_secret: SecretStr | None
+    # The tenant whose leads these are.
+    account_id: str | None = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    # Further fields, by their REST names: an event's `attributes`.
+    fields: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,254}$")], ...]
+    since: AwareDatetime | None
+    every_s: float = Field(gt=0)
+    timeout_s: float = Field(gt=0, le=300)
+    max_calls: int = Field(ge=1, le=100)  # what Marketo admits in 20 s
+    # Hosts that may be spoken to without TLS.
+    plain_hosts: tuple[str, ...]
+
+
 class Metrics(Section):
     host: str
     port: int
@@ -239,6 +229,7 @@ class Settings(BaseSettings):
     breaker: Breaker
     enrichment: Enrichment
     connectors: dict[ConnectorName, Connector]
+    marketo: Marketo
     metrics: Metrics
 
     @property

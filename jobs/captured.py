@@ -4,16 +4,11 @@ At least once: a row is marked as relayed after Kafka acknowledged it, so a cras
 Safe to run again because consumers can tell: `id` and `row_version` of the value name the version.
 """
 
-import logging
-from functools import cached_property
-
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
-from headwater.errors import TransientError
 from headwater.failpoints import fail_at
 from headwater.identity import message_key
-from headwater.kafka import check_topic, producer_config
+from headwater.kafka import check_topic
 from headwater.metrics import EVENTS, PENDING
+from headwater.producer import WaitingProducer
 from jobs.queries import Context
 from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.outbox_reader import Announcement, OutboxReader
@@ -34,6 +29,10 @@ class Captured:
         self._context = context
         self._topic = topic
         self._outbox = OutboxReader(context.settings, name)
+        # A record's own limit in lead.ingest is 1 MiB; escapes may make its JSON several times longer.
+        self._producer = WaitingProducer(
+            context.settings, "headwater-captured", ACKNOWLEDGED_WITHIN_S, MAX_MESSAGE_BYTES
+        )
         self._from_start_due = context.from_start
 
     def prepare(self) -> None:
@@ -61,44 +60,9 @@ class Captured:
     def close(self) -> None:
         """Give back the connection and the producer."""
         self._outbox.close()
-        self.__dict__.pop("_producer", None)
+        self._producer.close()
 
     def _send(self, rows: list[Announcement]) -> None:
         """All or TransientError: then none is marked, and all are sent again, in order."""
-        failed: list[str] = []
-
-        def acknowledged(fault: KafkaError | None, _message: Message) -> None:
-            if fault is not None:
-                failed.append(fault.name())
-
-        producer = self._producer
-        try:
-            for row in rows:
-                key = message_key(row.tenant_id, row.idempotency_key)
-                producer.produce(self._topic, key=key, value=row.document.encode(), on_delivery=acknowledged)
-            left = producer.flush(ACKNOWLEDGED_WITHIN_S)
-        except (KafkaException, BufferError) as fault:
-            self._give_up()
-            raise TransientError(f"Kafka does not take records ({_code(fault)})") from None
-        if failed or left:
-            self._give_up()
-            why = ", ".join(sorted(set(failed))) or "no answer"
-            raise TransientError(f"Kafka did not acknowledge {max(left, len(failed))} records ({why})")
-
-    def _give_up(self) -> None:
-        """Nothing of this batch may be sent later, behind its own repetition."""
-        self._producer.purge()
-        self._producer.flush(0)
-        self.__dict__.pop("_producer")
-
-    @cached_property
-    def _producer(self) -> Producer:
-        config = producer_config(self._context.settings, "headwater-captured", ACKNOWLEDGED_WITHIN_S)
-        # A record's own limit in lead.ingest is 1 MiB; escapes may make its JSON several times longer.
-        config["message.max.bytes"] = MAX_MESSAGE_BYTES
-        return Producer(config, logger=logging.getLogger("librdkafka"))
-
-
-def _code(fault: Exception) -> str:
-    found = fault.args[0] if fault.args else None
-    return found.name() if isinstance(found, KafkaError) else type(fault).__name__
+        named = ((message_key(row.tenant_id, row.idempotency_key), row.document.encode()) for row in rows)
+        self._producer.send(self._topic, named)

@@ -143,6 +143,20 @@ def import_files(
     launch(replace(order, file=file, dataset=dataset, tenant=tenant))
 
 
+@app.command("extract-marketo")
+def extract_marketo(
+    once: Once = False,
+    from_start: Annotated[bool, typer.Option(help="Begin again at marketo.since.")] = False,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Produce what became of Marketo's leads since the last run to the topic marketo.leads.delta."""
+    order = Launch("extract-marketo", (), once, run_id, dry_run, status_file, env, from_start=from_start)
+    launch(order)
+
+
 @app.command()
 def migrate(
     run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None

@@ -6,6 +6,7 @@ from typing import Any
 from jobs.audit import audit
 from jobs.build import BUILT, Build
 from jobs.deliver import Deliver
+from jobs.extract_marketo import ExtractMarketo
 from jobs.import_files import ImportFiles
 from jobs.import_one import import_one
 from jobs.ingest import Ingest
@@ -79,6 +80,10 @@ def _import_files(context: Context, order: Any) -> dict[str, Any]:
     return {}
 
 
+def _extract_marketo(context: Context, order: Any) -> None:
+    Runtime(context, once=order.once).run([ExtractMarketo(context)])
+
+
 def _migrate(context: Context, order: Any) -> dict[str, Any]:
     return {"changes": migrate(context)}
 
@@ -98,6 +103,7 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "deliver": _deliver,
     "run": _run,
     "import-files": _import_files,
+    "extract-marketo": _extract_marketo,
     "migrate": _migrate,
     "audit": _audit,
     "reconcile": _reconcile,

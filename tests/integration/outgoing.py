@@ -7,6 +7,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from headwater.settings import Kafka
 from tests.integration.broker import Broker
 from tests.integration.jobs_harness import World
 
@@ -14,7 +15,7 @@ _ANSWERS_WITHIN_S = 10.0
 _BYTES = ("payload",)
 
 
-def records(broker: Broker, topic: str) -> list[tuple[str, dict[str, Any]]]:
+def records(broker: Broker | Kafka, topic: str) -> list[tuple[str, dict[str, Any]]]:
     """Every record of a topic: key, and value as JSON."""
     consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "test"})
     try:

@@ -4,20 +4,16 @@ import asyncio
 import ssl
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from headwater.clock import utc_now
 from local.receiver import Receiver
 from sinks.webhook.addresses import Allowed
 from sinks.webhook.payload import headers
 from sinks.webhook.transport import Answer, CheckedBackend, Sender, checked_url
+from tests.integration.certificate import vouching_for_itself
 
 SECRET = "geheim-of-the-test"
 NAME = "hook.example.test"
@@ -25,20 +21,7 @@ NAME = "hook.example.test"
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for NAME that vouches for itself, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    made = (
-        x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
-        .not_valid_before(utc_now() - timedelta(hours=1))
-        .not_valid_after(utc_now() + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path = tmp_path / "both.pem"
-    path.write_bytes(key.private_bytes(*form) + made.public_bytes(serialization.Encoding.PEM))
-    return path
+    return vouching_for_itself(tmp_path, NAME)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Marketo's REST API: activities of leads, their current values, and how far they were read."""
