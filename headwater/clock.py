@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+
+from headwater.errors import SetupError
 
 # The pattern by which Spark writes a time as ISO 8601 with microseconds, in UTC with Z.
 ISO_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
@@ -17,6 +19,22 @@ def iso(moment: datetime) -> str:
     """ISO 8601 with milliseconds and Z, as events carry it."""
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     return utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def day_of(text: str) -> date:
+    """The day that is written YYYY-MM-DD. Raises SetupError for anything else."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise SetupError(f"{text!r} is not a day: write it as 2026-03-31") from None
+
+
+def month_of(text: str) -> date:
+    """The first day of the month that is written YYYY-MM. Raises SetupError for anything else."""
+    try:
+        return day_of(f"{text}-01")
+    except SetupError:
+        raise SetupError(f"{text!r} is not a month: write it as 2026-03") from None
 
 
 class StepWatch:

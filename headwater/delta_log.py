@@ -8,6 +8,7 @@ interface is in this file only (docs/adr/0013).
 """
 
 from collections.abc import Sequence
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -120,9 +121,9 @@ def _checkpointed(path: str, version: int) -> bool:
     return True
 
 
-def read(path: str, columns: list[str], where: tuple[str, str | list[str]]) -> pa.Table:
+def read(path: str, columns: list[str], where: tuple[str, str | list[str]] | None) -> pa.Table:
     """These columns, none of which is a partition, of the rows whose column where[0] is where[1], or one of
-    these; of a table that is only appended to.
+    these; None: of all; of a table that is only appended to.
 
     Not by DeltaTable.to_pyarrow_table: its files are opened by threads that call back into Python, and a
     process that ends soon after is sometimes aborted.
@@ -131,12 +132,36 @@ def read(path: str, columns: list[str], where: tuple[str, str | list[str]]) -> p
     # Only what is below the folder, which comes back percent-encoded.
     depth = len(table.metadata().partition_columns) + 1
     files = ["/".join((path, *uri.rsplit("/", depth)[1:])) for uri in table.file_uris()]
-    schema = pa.schema(table.schema().to_arrow())
+    schema = _schema(table)
     if not files:
         return schema.empty_table().select(columns)
     rows = dataset(files, schema=schema, format="parquet")
+    if where is None:
+        return rows.to_table(columns=columns)
     texts = where[1] if isinstance(where[1], list) else [where[1]]
     return rows.to_table(columns=columns, filter=field(where[0]).isin(texts))
+
+
+def read_days(
+    path: str, columns: Sequence[str], days: Sequence[date] | None, where: pc.Expression | None
+) -> pa.Table:
+    """These columns of the rows of these days (`event_date`, the partition; None: of all) that fit."""
+    table = _opened(path)
+    texts = None if days is None else [("event_date", "in", [day.isoformat() for day in days])]
+    uris = table.file_uris(file_pruning_predicate=texts)
+    # Only what is below the folder, which comes back percent-encoded.
+    files = ["/".join((path, *uri.rsplit("/", 2)[1:])) for uri in uris]
+    schema = _schema(table)
+    if not files:
+        return schema.empty_table().select(columns)
+    rows = dataset(files, schema=schema, format="parquet", partitioning="hive")
+    return rows.to_table(columns=list(columns), filter=where)
+
+
+def _schema(table: DeltaTable) -> pa.Schema:
+    """The table's columns. Arrow's filters know plain strings only, which files hold as well."""
+    fields = pa.schema(table.schema().to_arrow())
+    return pa.schema([f.with_type(pa.string()) if pa.types.is_string_view(f.type) else f for f in fields])
 
 
 def table_id(path: str) -> str:

@@ -6,7 +6,6 @@ from datetime import date
 import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from headwater import delta_log
 from headwater.locks import commit_lock
@@ -42,9 +41,12 @@ def replace_by_key(
 def replace_all(
     rows: DataFrame, settings: Settings, full_name: str, key: Sequence[str], unless: str = "false"
 ) -> None:
-    """The same for all keys at once: a row whose key is not among `rows` goes, `unless` it stays (SQL)."""
+    """The same for all keys at once: a row whose key is not among `rows` goes, `unless` it stays (SQL).
+
+    None of the rows is `gone`.
+    """
     same = " AND ".join(f"kept.{name} = made.{name}" for name in key)
-    _merge(rows.withColumn(GONE, F.lit(False)), settings, full_name, same, f"NOT ({unless})")
+    _merge(rows, settings, full_name, same, f"NOT ({unless})")
 
 
 def _set(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

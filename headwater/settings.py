@@ -203,6 +203,10 @@ class Marketo(Section):
     plain_hosts: tuple[str, ...]
 
 
+class Billing(Section):
+    rates: Path
+
+
 class Metrics(Section):
     host: str
     port: int
@@ -230,6 +234,7 @@ class Settings(BaseSettings):
     enrichment: Enrichment
     connectors: dict[ConnectorName, Connector]
     marketo: Marketo
+    billing: Billing
     metrics: Metrics
 
     @property
@@ -241,6 +246,11 @@ class Settings(BaseSettings):
     def scratch_root(self) -> Path:
         """Where files are unpacked, as an absolute path."""
         return ROOT / self.uploads.scratch
+
+    @property
+    def rates_path(self) -> Path:
+        """The rate card, as an absolute path."""
+        return ROOT / self.billing.rates
 
     @property
     def lake_is_remote(self) -> bool:

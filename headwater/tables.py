@@ -101,6 +101,13 @@ def read_few(
     return rows.select(*columns).toArrow()
 
 
+def read_whole(spark: SparkSession, settings: Settings, full_name: str, columns: list[str]) -> pa.Table:
+    """Some columns of a small table without partitions, on the driver. Local: without Spark."""
+    if not settings.lake_is_remote:
+        return delta_log.read(table_path(settings, full_name), columns, None)
+    return read_table(spark, settings, full_name).select(*columns).toArrow()
+
+
 def append_once(rows: DataFrame, settings: Settings, full_name: str, query_id: str, batch_id: int) -> None:
     """Append a micro-batch's rows; a second call for the same query and batch writes nothing."""
     path, application = table_path(settings, full_name), f"{query_id}.{full_name}"

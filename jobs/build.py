@@ -8,6 +8,7 @@ Without a checkpoint gold is counted as a whole, once, and the query goes on fro
 
 from datetime import date
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -18,23 +19,26 @@ from headwater.files import delete_folder
 from headwater.log import logger
 from headwater.metrics import EVENTS
 from headwater.tables import checkpoint_path, ensure_table, read_table, table_path, table_version
+from jobs.books import books_held, open_month
 from jobs.queries import Context
+from jobs.recount import FEW_KEYS, few_days, few_rows
+from schemas.gold import BILLING_PERIODS
+from schemas.tables import Table
 from transformations.kpi.base import Kpi
 from transformations.kpi.registry import KPIS
 
 _log = logger(__name__)
-# So many keys are counted on the driver of a local lake.
-FEW_KEYS = 10_000
-BUILT = {kpi.silver.name: kpi.silver for kpi in KPIS.values()}
+BUILT = {kpi.source.name: kpi.source for kpi in KPIS.values() if kpi.source.layer == "silver"}
 
 
 def silver_of(table: str) -> str:
     """The silver table's name of a silver or gold table. Raises SetupError for one that feeds no gold."""
-    name = KPIS[table].silver.name if table in KPIS else table
-    if name not in BUILT:
+    if table in KPIS:
+        return silver_of(KPIS[table].source.name)
+    if table not in BUILT:
         known = ", ".join(sorted({*BUILT, *KPIS}))
         raise SetupError(f"nothing is built of, or into, a table {table!r}; known: {known}")
-    return name
+    return table
 
 
 class Build:
@@ -45,14 +49,14 @@ class Build:
         self.silver = BUILT[silver_of(table)]
         self.name = f"build.{self.silver.name}"
         self.every_s = context.settings.streams.triggers.build_s
-        self.kpis = [kpi for kpi in KPIS.values() if kpi.silver == self.silver]
+        self.kpis = [kpi for name, kpi in KPIS.items() if silver_of(name) == self.silver.name]
         self._reset_due = context.from_start
         self._since: int | None = None
 
     def prepare(self) -> None:
         """Create the tables; without a checkpoint, or with --from-start, count all of silver."""
         spark, settings = self.context.spark, self.context.settings
-        for table in (self.silver, *[kpi.gold for kpi in self.kpis]):
+        for table in (self.silver, *[kpi.gold for kpi in self.kpis], BILLING_PERIODS):
             ensure_table(spark, settings, table)
         if self._reset_due:
             delete_folder(spark, checkpoint_path(settings, self.name))
@@ -61,15 +65,19 @@ class Build:
             # Delta begins with a version that is there: the rows of this one are counted twice, which does
             # no harm.
             self._since = table_version(spark, settings, self.silver.full_name)
-            self._build_all()
+            if self._since:
+                self._build_all()
 
     def _build_all(self) -> None:
-        settings = self.context.settings
-        rows = read_table(self.context.spark, settings, self.silver.full_name)
-        if rows.isEmpty():
-            return
-        for kpi in self.kpis:
-            replace_all(kpi.count(rows), settings, kpi.gold.full_name, kpi.key)
+        spark, settings = self.context.spark, self.context.settings
+        for known in self.kpis:
+            with books_held(self.context, known) as kpi:
+                rows = kpi.count(read_table(spark, settings, kpi.source.full_name))
+                made = rows.withColumn(GONE, F.lit(False))
+                if kpi.settled:
+                    made = made.transform(kpi.settled).where(~F.col(GONE))
+                kept = f"kept.period < DATE '{open_month(self.context)}'" if kpi.settled else "false"
+                replace_all(made, settings, kpi.gold.full_name, (*kpi.key, *kpi.also), unless=kept)
             self.context.written.add(kpi.gold.full_name)
         _log.info("built_all", query=self.name, version=self._since)
 
@@ -86,37 +94,59 @@ class Build:
         return rows.load(table_path(settings, self.silver.full_name))
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
-        """Count the touched keys of each KPI again."""
+        """Count the touched keys of each KPI again, and of those that are made of these."""
         fail_at(self.name, "offsets")
         fail_at(self.name, "before_write")
-        for kpi in self.kpis:
-            self._replace(kpi, batch)
+        self._replace(self.silver, batch)
         fail_at(self.name, "after_write")
         fail_at(self.name, "before_commit")
 
-    def _replace(self, kpi: Kpi, new: DataFrame) -> None:
-        """Count the keys again that these rows touch."""
+    def _replace(self, source: Table, new: DataFrame | pa.Table) -> None:
+        for known in [kpi for kpi in self.kpis if kpi.source == source]:
+            with books_held(self.context, known) as kpi:
+                made = self._counted_again(kpi, new)
+            self.context.written.add(kpi.gold.full_name)
+            if made is not None and any(kpi.gold == other.source for other in self.kpis):
+                self._replace(kpi.gold, made)
+
+    def _counted_again(self, kpi: Kpi, new: DataFrame | pa.Table) -> DataFrame | pa.Table | None:
+        """The rows that the touched keys have now in gold; of a key that is gone the key alone."""
         spark, settings = self.context.spark, self.context.settings
-        touched = new.transform(kpi.touched).persist()
+        if isinstance(new, pa.Table):
+            found = new.select([*kpi.key, "event_date"])
+        else:
+            found = new.transform(kpi.touched).limit(FEW_KEYS + 1).toArrow()
+        if not found.num_rows:
+            return None
+        EVENTS.labels(self.name, kpi.gold.full_name, "built").inc(found.num_rows)
+        self.context.totals.add(rows_out=found.num_rows)
+        key = (*kpi.key, *kpi.also)
+        if found.num_rows <= FEW_KEYS and not settings.lake_is_remote:
+            days = few_days(settings, kpi, found)
+            keys = spark.createDataFrame(found.select(kpi.key).group_by(kpi.key).aggregate([]))
+            few = self._rows(kpi, keys, few_rows(spark, settings, kpi, found, days)).toArrow()
+            replace_by_key(few, settings, kpi.gold.full_name, key, days)
+            return few
+        rows = spark.createDataFrame(new) if isinstance(new, pa.Table) else new
+        touched = rows.transform(kpi.touched).persist()
         try:
-            count = touched.count()
-            few = count <= FEW_KEYS and not settings.lake_is_remote
             keys = touched.select(*kpi.key).distinct()
             days = self._days(kpi, keys, touched)
-            silver = read_table(spark, settings, kpi.silver.full_name).where(F.col("event_date").isin(days))
-            mine = silver.transform(kpi.keyed).join(F.broadcast(keys), [*kpi.key], "left_semi")
-            counted = keys.join(kpi.count(mine), [*kpi.key], "left")
-            rows = counted.withColumn(GONE, F.col("row_version").isNull())
-            made = rows.toArrow() if few else rows
-            replace_by_key(made, settings, kpi.gold.full_name, kpi.key, days)
+            source = read_table(spark, settings, kpi.source.full_name)
+            made = self._rows(kpi, keys, source.where(F.col("event_date").isin(days))).localCheckpoint()
+            replace_by_key(made, settings, kpi.gold.full_name, key, days)
+            return made
         finally:
             touched.unpersist()
-        self.context.written.add(kpi.gold.full_name)
-        self.context.totals.add(rows_out=count)
-        EVENTS.labels(self.name, kpi.gold.full_name, "built").inc(count)
+
+    def _rows(self, kpi: Kpi, keys: DataFrame, rows: DataFrame) -> DataFrame:
+        mine = rows.transform(kpi.keyed).join(F.broadcast(keys), [*kpi.key], "left_semi")
+        counted = keys.join(kpi.count(mine), [*kpi.key], "left")
+        made = counted.withColumn(GONE, F.col("row_version").isNull())
+        return made.transform(kpi.settled) if kpi.settled else made
 
     def _days(self, kpi: Kpi, keys: DataFrame, touched: DataFrame) -> list[date]:
-        """The days on which these keys have rows in silver; gold's rows are of one of them."""
+        """The days on which these keys have rows in the source; gold's rows are of one of them."""
         days = touched.select("event_date")
         if kpi.is_long:
             gold = read_table(self.context.spark, self.context.settings, kpi.gold.full_name)

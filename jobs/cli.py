@@ -127,6 +127,35 @@ def run(
     launch(replace(order, prove=prove, trace=tuple(trace or ())))
 
 
+@app.command("close-period")
+def close_period(
+    month: Annotated[
+        str, typer.Option(help="The month, for example 2026-03; all before it are closed, too.")
+    ],
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Close a month of billing: its lines never change again, what comes late is billed in the next one."""
+    launch(replace(Launch("close-period", (), True, run_id, dry_run, status_file, env), month=month))
+
+
+@app.command("explain-bill")
+def explain_bill(
+    tenant: Annotated[str, typer.Option(help="Whose bill.")],
+    day: Annotated[str, typer.Option(help="The day of the usage, for example 2026-03-31.")],
+    metric: Annotated[str, typer.Option(help="The metric, for example tokens_in.")],
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """List the events behind a number of the bill, with their places in Kafka; exit 3 if they disagree."""
+    order = Launch("explain-bill", (), True, run_id, dry_run, status_file, env, tenant=tenant)
+    launch(replace(order, day=day, metric=metric))
+
+
 @app.command("import-files")
 def import_files(
     once: Once = False,

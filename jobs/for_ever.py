@@ -21,7 +21,7 @@ from schemas.tables import SILVER
 
 _PLACE = ("topic", "partition", "offset")
 # So many events are looked up from the driver, of a local lake.
-_FEW = 5_000
+_FEW = 20_000
 
 
 def without_earlier(context: Context, contract: Contract, batch: DataFrame, count: int) -> DataFrame:

@@ -52,12 +52,15 @@ class Launch:
     dataset: str | None = None
     tenant: str | None = None
     table: str | None = None
+    month: str | None = None
+    day: str | None = None
+    metric: str | None = None
 
     @property
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
         more = [self.to, "prove" if self.prove else None, self.tenant, self.dataset, self.file]
-        more.append(self.table)
+        more += [self.table, self.month, self.day, self.metric]
         return ".".join([self.job, *self.domains, *filter(None, more)])
 
 

@@ -9,6 +9,7 @@ from headwater.errors import SetupError
 from headwater.tables import ensure_table, exists, read_table
 from jobs.queries import Context
 from schemas.contract import contracts
+from schemas.gold import BILLING_PERIODS
 from schemas.migrate import upgrade
 from schemas.tables import OPS, UPLOADED_ROWS, Table, bronze, silver_tables
 from schemas.topics import create_topics
@@ -22,7 +23,7 @@ def migrate(context: Context) -> list[str]:
     done = [f"topic {name} created" for name in create_topics(settings)]
     domains = sorted({c.domain for c in contracts().values()})
     tables: list[Table] = [*map(bronze, domains), *silver_tables(sorted(contracts())), UPLOADED_ROWS, *OPS]
-    tables += [kpi.gold for kpi in KPIS.values()]
+    tables += [*[kpi.gold for kpi in KPIS.values()], BILLING_PERIODS]
     for table in tables:
         if exists(spark, settings, table.full_name):
             _check_columns(context, table)

@@ -32,7 +32,7 @@ from transformations.dedupe import first_within, stamped
 # a tenant.
 TENANTS = 10_000
 # So little is written from the driver, of all streams at once: for each table it takes half a second less.
-FEW_ROWS = 5_000
+FEW_ROWS = 20_000
 FEW_BYTES = 16 << 20
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from headwater.clock import day_of, month_of
 from jobs.audit import audit
 from jobs.build import BUILT, Build
+from jobs.close_period import close_period
 from jobs.deliver import Deliver
+from jobs.explain_bill import explain_bill
 from jobs.extract_marketo import ExtractMarketo
 from jobs.import_files import ImportFiles
 from jobs.import_one import import_one
@@ -16,7 +19,7 @@ from jobs.queries import Context, Loop, Query
 from jobs.reconcile import reconcile
 from jobs.refine import Refine
 from jobs.runtime import Runtime
-from schemas.contract import contracts, domain_contracts
+from schemas.contract import contracts
 from schemas.tables import DEAD_LETTERS, SILVER
 from sinks.registry import SINKS
 
@@ -51,7 +54,7 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
         if domain not in imported:
             ingests.append(Ingest(context, domain))
             refines.append(Refine(context, domain))
-            fed = {SILVER[c.stream].name for c in domain_contracts(domain).values()}
+            fed = {SILVER[c.stream].name for c in contracts().values() if c.domain == domain}
             builds += [Build(context, table) for table in sorted(fed & BUILT.keys())]
         for system in sorted(system for found, system in SINKS if found == domain):
             # Dead letters go last: other deliveries, and connectors, make some.
@@ -96,6 +99,14 @@ def _reconcile(context: Context, order: Any) -> dict[str, Any]:
     return reconcile(context, order.domains[0], order.trace, order.also_audit)
 
 
+def _close_period(context: Context, order: Any) -> dict[str, Any]:
+    return close_period(context, month_of(order.month))
+
+
+def _explain_bill(context: Context, order: Any) -> dict[str, Any]:
+    return explain_bill(context, order.tenant, day_of(order.day), order.metric)
+
+
 JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "ingest": _ingest,
     "refine": _refine,
@@ -107,4 +118,6 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "migrate": _migrate,
     "audit": _audit,
     "reconcile": _reconcile,
+    "close-period": _close_period,
+    "explain-bill": _explain_bill,
 }

@@ -32,8 +32,33 @@ SESSION_KPIS = _gold(
     "started_at",
     "ended_at",
 )
+# Of which the other tables of billing are made.
+USAGE_HOURLY = _gold(
+    "usage_hourly",
+    f"""metric STRING, model STRING, {_WINDOW}, day DATE, unit STRING, quantity DECIMAL(30,6),
+        events BIGINT""",
+    "window_start",
+)
 BILLING_USAGE = _gold(
-    "billing_usage", f"metric STRING, {_WINDOW}, quantity DECIMAL(30,6), events BIGINT", "window_start"
+    "billing_usage",
+    f"metric STRING, {_WINDOW}, quantity DECIMAL(30,6), events BIGINT",
+    "window_start",
+)
+# A line of a bill; `period` is the month it is billed in, `unpriced` how many of its events no rate fits.
+BILLING_DAILY = _gold(
+    "billing_daily",
+    """period DATE, day DATE, metric STRING, model STRING, unit STRING, quantity DECIMAL(30,6), events BIGINT,
+       amount DECIMAL(20,2), unpriced BIGINT, currency STRING""",
+    "period",
+    "day",
+)
+# Months that were closed, in their order, and what was billed in each.
+BILLING_PERIODS = Table(
+    "gold",
+    "billing_periods",
+    """month DATE, lines BIGINT, amount DECIMAL(30,2), currency STRING, closed_at TIMESTAMP, run_id STRING,
+       code_version STRING""",
+    ("month", "closed_at"),
 )
 FRONTEND_HOURLY = _gold(
     "frontend_hourly",

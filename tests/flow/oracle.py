@@ -69,7 +69,7 @@ def counted(gold: str, files: list[Path]) -> Rows:
     newest = _NEWEST.format(files=listed, identity=identity)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        found = connection.execute(f"WITH newest AS ({newest}) {query}")  # noqa: S608 - our own files and SQL
+        found = connection.execute(f"WITH newest AS ({newest}) {query}")
         names = [column[0] for column in found.description or []]
         return keyed(gold, [dict(zip(names, row, strict=True)) for row in found.fetchall()])
 

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from headwater.settings import Settings
 from headwater.tables import append_rows, ensure_table, table_path
-from jobs import build
+from jobs import build, recount
 from jobs.build import Build, silver_of
 from jobs.queries import Context
 from jobs.runtime import Runtime
@@ -100,11 +100,12 @@ def expected(settings: Settings, name: str) -> Rows:
 
 def versions(settings: Settings, name: str) -> dict[tuple[Any, ...], int]:
     key = list(KPIS[name].key)
-    rows = RustTable(table_path(settings, f"gold.{name}")).to_pyarrow_table([*key, "row_version"]).to_pylist()
+    table = RustTable(table_path(settings, f"gold.{name}"))
+    rows = table.to_pyarrow_table(columns=[*key, "row_version"]).to_pylist()
     return {tuple(row[part] for part in key): row["row_version"] for row in rows}
 
 
-@pytest.mark.parametrize("few", [build.FEW_KEYS, 0], ids=["on the driver", "by Spark"])
+@pytest.mark.parametrize("few", [recount.FEW_KEYS, 0], ids=["on the driver", "by Spark"])
 def test_gold_is_what_sql_over_silver_finds_whatever_came_late_twice_or_out_of_order(
     spark: SparkSession, lake: Settings, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +172,9 @@ def test_a_late_turn_moves_the_start_of_a_session_to_another_day(spark: SparkSes
 def test_a_gold_table_names_the_query_that_builds_it() -> None:
     assert {name: silver_of(name) for name in KPIS} == {
         "session_kpis": "agent_turns",
+        "usage_hourly": "usage",
         "billing_usage": "usage",
+        "billing_daily": "usage",
         "frontend_hourly": "frontend_interactions",
         "widget_hourly": "widget_performance",
         "tool_hourly": "tool_invocations",

@@ -1,7 +1,7 @@
-"""What a KPI is: a gold table, the silver table that it counts, and how.
+"""What a KPI is: a gold table, the table that it counts, and how.
 
-Pure: rows of silver in, rows of gold out. Which keys to count again, and where their rows lie, is the same
-for all of them; `jobs build` puts it together.
+Pure: rows of silver in, or of gold that is made of them, rows of gold out. Which keys to count again, and
+where their rows lie, is the same for all of them; `jobs build` puts it together.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,41 +11,60 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from schemas.tables import Table
+from transformations.billing import Books
 
 Transform = Callable[[DataFrame], DataFrame]
+_TIMES = ("event_time", "ingested_at", "refined_at")
 _PLACE = ("source_topic", "source_partition", "source_offset")
 
 
 @dataclass(frozen=True)
 class Kpi:
-    """`key` are columns of gold, the tenant first; `keyed` adds those that silver lacks. `identity` are
-    columns of silver: of rows that agree in them the newest counts. `measures` are aggregates, one for each
-    other column. `is_long`: the rows of a key may lie on any number of days, from `started_at` to `ended_at`;
-    else all are on the day of the key's `window_start`."""
+    """`key` are columns of gold, the tenant first; `keyed` adds those that `source` lacks. `identity` are
+    columns of `source`: of rows that agree in them the newest counts. `measures` are aggregates, one for each
+    other column, of the columns that `reads` names.
+
+    `day` is the column that says which day a row of gold is of. `is_long`: the rows of a key may lie on any
+    number of days, from `started_at` to `ended_at`; else all are on that day.
+
+    `books` makes the same KPI by the books, `settled` enters its rows into them, and `also` are columns that
+    this adds to the key.
+    """
 
     gold: Table
-    silver: Table
+    source: Table
     key: tuple[str, ...]
     identity: tuple[str, ...]
     keyed: Transform
     measures: Callable[[], Sequence[Column]]
+    reads: tuple[str, ...]
+    day: str = "window_start"
     is_long: bool = False
+    also: tuple[str, ...] = ()
+    books: Callable[[Books], "Kpi"] | None = None
+    settled: Transform | None = None
 
-    def count(self, silver: DataFrame) -> DataFrame:
-        """Rows of silver, all of their keys → rows of gold.
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `source` that are needed."""
+        names = [name for name in self.key if name in _names(self.source)]
+        return tuple(dict.fromkeys([*names, *self.identity, *self.reads, *_TIMES, "row_version", *_PLACE]))
+
+    def count(self, rows: DataFrame) -> DataFrame:
+        """Rows of `source`, all of their keys → rows of gold.
 
         Columns: those of `gold`, by name. Null rule: a measure of nothing but nulls is null; counts are not.
         """
-        rows = silver.transform(self.keyed).transform(newest(*self.identity))
-        counted = rows.groupBy(*self.key).agg(*self.measures(), *_lineage())
-        day = F.to_date("started_at" if self.is_long else "window_start")
+        once = rows.transform(self.keyed).transform(newest(*self.identity))
+        counted = once.groupBy(*self.key).agg(*self.measures(), *_lineage())
         version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
+        day = F.to_date(self.day)
         made = counted.withColumns({"event_date": day, "row_version": version, "extras": nothing})
         return made.select(*_names(self.gold))
 
-    def touched(self, silver: DataFrame) -> DataFrame:
-        """New rows of silver → the keys that they change, and the days they are of, once each."""
-        return silver.transform(self.keyed).select(*self.key, "event_date").distinct()
+    def touched(self, rows: DataFrame) -> DataFrame:
+        """New rows of `source` → the keys that they change, and the days they are of, once each."""
+        return rows.transform(self.keyed).select(*self.key, "event_date").distinct()
 
 
 def newest(*identity: str) -> Transform:
@@ -67,7 +86,7 @@ def by_the_hour(rows: DataFrame) -> DataFrame:
 
 def _lineage() -> list[Column]:
     place = F.max_by(F.struct(*_PLACE), "row_version")
-    times = [F.max(name).alias(name) for name in ("event_time", "ingested_at", "refined_at")]
+    times = [F.max(name).alias(name) for name in _TIMES]
     return [*times, *[place[name].alias(name) for name in _PLACE]]
 
 

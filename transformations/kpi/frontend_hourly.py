@@ -28,4 +28,5 @@ KPI = Kpi(
     identity=("tenant_id", "event_id"),
     keyed=by_the_hour,
     measures=_measures,
+    reads=("session_id", "user_id", "page_url"),
 )

@@ -35,5 +35,7 @@ KPI = Kpi(
     identity=("tenant_id", "session_id", "turn_id"),
     keyed=lambda rows: rows,
     measures=_measures,
+    reads=("user_id", "channel", "tokens_in", "tokens_out", "latency_ms"),
+    day="started_at",
     is_long=True,
 )

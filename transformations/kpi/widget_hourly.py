@@ -29,4 +29,5 @@ KPI = Kpi(
     identity=("tenant_id", "event_id"),
     keyed=by_the_hour,
     measures=_measures,
+    reads=("load_ms", "render_ms", "error_count"),
 )

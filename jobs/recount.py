@@ -1,0 +1,53 @@
+"""Rows that a few keys are counted of again, read from a local lake without Spark.
+
+Spark takes a second and more to read a Delta table, however few rows of it are wanted, and a build reads some
+in every batch. What is counted of them, and how, is the same.
+"""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+
+from headwater.delta_log import read_days
+from headwater.settings import Settings
+from headwater.tables import table_path
+from transformations.kpi.base import Kpi
+
+FEW_KEYS = 10_000
+
+
+def few_days(settings: Settings, kpi: Kpi, touched: pa.Table) -> list[date]:
+    """The days on which the touched keys have rows in the source; gold's rows are of one of them."""
+    days = set(touched["event_date"].to_pylist())
+    if kpi.is_long:
+        names = (*kpi.key, "started_at", "ended_at")
+        gold = read_days(table_path(settings, kpi.gold.full_name), names, None, _named(kpi, touched))
+        spans = zip(gold["started_at"].to_pylist(), gold["ended_at"].to_pylist(), strict=True)
+        for first, last in spans:
+            length = (last.date() - first.date()).days
+            days |= {first.date() + timedelta(days=more) for more in range(length + 1)}
+    return sorted(days)
+
+
+def few_rows(
+    spark: SparkSession, settings: Settings, kpi: Kpi, touched: pa.Table, days: Sequence[date]
+) -> DataFrame:
+    """All rows of the touched keys in the source, and perhaps some more: the columns that the KPI needs."""
+    path = table_path(settings, kpi.source.full_name)
+    return spark.createDataFrame(read_days(path, kpi.columns, days, _named(kpi, touched)))
+
+
+def _named(kpi: Kpi, touched: pa.Table) -> pc.Expression | None:
+    """What keeps most rows of other keys out: the hours, or the names of what goes on for long."""
+    if kpi.is_long:
+        name = kpi.key[-1]
+        return pc.field(name).isin(pc.unique(touched[name]))
+    if "window_start" not in touched.column_names:
+        return None
+    hours = pc.unique(touched["window_start"])
+    named = "window_start" in kpi.columns
+    hour = pc.field("window_start") if named else pc.floor_temporal(pc.field("event_time"), unit="hour")
+    return hour.isin(hours)

@@ -1,0 +1,95 @@
+"""What usage costs, and in which month it is billed: pure functions of the rate card and of closed months.
+
+A line is a tenant's usage of a metric with a model on a day. Months are closed in their order; a line of a
+closed month is never changed, and what comes later is a signed line of the first open month.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from schemas.rates import PLACES, Rate
+
+# Months begin on their first day; before any was closed all are open.
+FIRST_MONTH = date(1970, 1, 1)
+CENTS = 2
+_PRICE = f"DECIMAL(14,{PLACES})"
+LINE = ("tenant_id", "day", "metric", "model")
+SUMS = ("quantity", "events", "amount", "unpriced")
+
+
+@dataclass(frozen=True)
+class Books:
+    """What a bill depends on besides usage: the rates, the first month that is open, and all lines so far
+    (gold.billing_daily; None before there are any)."""
+
+    rates: tuple[Rate, ...] = ()
+    currency: str = ""
+    open_month: date = FIRST_MONTH
+    lines: DataFrame | None = None
+
+
+def price(rates: Sequence[Rate]) -> Column:
+    """DECIMAL price of a unit, of a row with tenant_id, metric, model (empty when none) and event_time.
+
+    The rate of the hour's beginning; null when there is none.
+    """
+    hour = F.date_trunc("hour", "event_time")
+
+    def chosen(other: Column, rate: Rate) -> Column:
+        fits = (F.col("metric") == rate.metric) & (hour >= F.lit(rate.since))
+        if rate.tenant is not None:
+            fits &= F.col("tenant_id") == rate.tenant
+        if rate.model is not None:
+            fits &= F.col("model") == rate.model
+        return F.when(fits, F.lit(rate.price).cast(_PRICE)).otherwise(other)
+
+    return reduce(chosen, sorted(rates, key=_rank), F.lit(None).cast(_PRICE))
+
+
+def _rank(rate: Rate) -> tuple[Any, ...]:
+    """Later ones win: of the tenant before of the model, and the newest of those."""
+    return rate.tenant is not None, rate.model is not None, rate.since
+
+
+def amount(rates: Sequence[Rate]) -> Column:
+    """Aggregate: the price of all rows' quantities, exact, and rounded once: to cents, half even."""
+    return F.bround(F.sum(F.col("quantity") * price(rates)), CENTS).cast(f"DECIMAL(20,{CENTS})")
+
+
+def settled(books: Books) -> Callable[[DataFrame], DataFrame]:
+    """Lines as usage has them now → as they are to be entered, with `period`, the month that they are billed
+    in, and `gone` where nothing is left to enter.
+
+    Of a day in an open month that is the line itself. Of one in a closed month it is what the line has now
+    less all that was billed of it, in the first open month.
+    """
+
+    def apply(lines: DataFrame) -> DataFrame:
+        month = F.trunc("day", "month")
+        placed = lines.withColumn("period", F.greatest(month, F.lit(books.open_month)))
+        if books.lines is None:
+            return placed
+        closed = books.lines.where(F.col("period") < F.lit(books.open_month))
+        billed = closed.groupBy(*LINE).agg(*[F.sum(name).alias(f"billed_{name}") for name in SUMS])
+        joined = placed.join(billed, [*LINE], "left")
+        due = {name: _zero(name) - _zero(f"billed_{name}") for name in SUMS}
+        nothing = reduce(lambda a, b: a & b, [due[name] == 0 for name in ("quantity", "events", "amount")])
+        left = F.col("billed_events").isNotNull() & nothing
+        kinds = dict(lines.dtypes)
+        entered = {name: column.cast(kinds[name]) for name, column in due.items()}
+        made = joined.withColumns(
+            {**entered, "gone": left | (F.col("gone") & F.col("billed_events").isNull())}
+        )
+        return made.drop(*[f"billed_{name}" for name in SUMS])
+
+    return apply
+
+
+def _zero(name: str) -> Column:
+    return F.coalesce(F.col(name), F.lit(0))
