@@ -52,12 +52,16 @@ class Launch:
     dataset: str | None = None
     tenant: str | None = None
     table: str | None = None
+    first_hour: str | None = None
+    last_hour: str | None = None
+    verify: bool = False
 
     @property
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
-        more = [self.to, "prove" if self.prove else None, self.tenant, self.dataset, self.file]
-        more.append(self.table)
+        flags = [name for name in ("prove", "verify") if getattr(self, name)]
+        more = [self.to, *flags, self.tenant, self.dataset, self.file, self.table]
+        more += [self.first_hour, self.last_hour]
         return ".".join([self.job, *self.domains, *filter(None, more)])
 
 
@@ -115,7 +119,7 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
 
 def _session(order: Launch, settings: Settings) -> SparkSession:
     app = f"headwater {order.job}"
-    if order.job in ("import-files", "extract-marketo") or (
+    if order.job in ("import-files", "extract-marketo", "archive") or (
         order.job == "deliver" and order.to in loops(settings, *order.domains)
     ):
         # Spark may be needed for large files, for a table that is new, or by a remote lake.

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from jobs.archive import archive, archived_domains
+from jobs.archive_plan import window_of
+from jobs.archive_verify import verify
 from jobs.audit import audit
 from jobs.build import BUILT, Build
 from jobs.deliver import Deliver
@@ -96,6 +99,13 @@ def _reconcile(context: Context, order: Any) -> dict[str, Any]:
     return reconcile(context, order.domains[0], order.trace, order.also_audit)
 
 
+def _archive(context: Context, order: Any) -> dict[str, Any]:
+    window, domains = window_of(order.first_hour, order.last_hour), archived_domains(order.domains)
+    if order.verify:
+        return {"verified": verify(context, domains, window)}
+    return {"archive": archive(Runtime(context, once=order.once), domains, window)}
+
+
 JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "ingest": _ingest,
     "refine": _refine,
@@ -107,4 +117,5 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "migrate": _migrate,
     "audit": _audit,
     "reconcile": _reconcile,
+    "archive": _archive,
 }
