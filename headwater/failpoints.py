@@ -5,6 +5,8 @@ task (a task is running), before_write, after_write (tables written, ledger not)
 not committed), before_commit (all written, the batch not yet in the checkpoint's commit log).
 An import has task, before_write (staged and loaded), in_transaction (rows upserted), after_write (Delta
 appended, PostgreSQL not committed), before_commit (all done), file_gone and letter (not marked).
+An hour of the archive has task (some records are written), before_write (all are, none can be seen),
+after_write (all can be, without a manifest) and before_commit (the manifest is there).
 A loop's step has after_write (sent, not marked) and before_commit (dead letters written, not marked); that of
 extract.marketo has before_write (fetched, not produced) and before_commit (produced, the position not moved).
 """

@@ -87,3 +87,11 @@ def high_water(
     ends = pa.table({"place": maps.keys, "last": pc.list_element(maps.items, 1)})
     highest = ends.group_by("place").aggregate([("last", "max")])
     return dict(zip(highest["place"].to_pylist(), highest["last_max"].to_pylist(), strict=True))
+
+
+def taken(spark: SparkSession, settings: Settings, query: str) -> list[tuple[str, int, dict[str, list[int]]]]:
+    """Stream, records, and first and last offset by topic-partition of every entry of `query`."""
+    if not exists(spark, settings, TABLE):
+        return []
+    entries = read_few(spark, settings, TABLE, ["stream", "in_rows", "offsets"], ("query", query))
+    return [(row["stream"], row["in_rows"], dict(row["offsets"])) for row in entries.to_pylist()]

@@ -19,6 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from headwater.archive_settings import Archive, S3Access
 from headwater.errors import SetupError
 from headwater.section import ROOT as ROOT
 from headwater.section import Section
@@ -92,13 +93,9 @@ class Api(Section):
     kafka_timeout_s: float
 
 
-class S3(Section):
+class S3(S3Access):
     bucket: str | None
     prefix: str = Field(pattern=r"^([A-Za-z0-9_-]+/)*$")
-    endpoint: str | None
-    region: str
-    access_key_id: SecretStr | None
-    secret_access_key: SecretStr | None
 
 
 class Uploads(Section):
@@ -228,6 +225,7 @@ class Settings(BaseSettings):
     registry: Registry
     api: Api
     uploads: Uploads
+    archive: Archive
     spark: Spark
     streams: Streams
     breaker: Breaker
@@ -251,6 +249,11 @@ class Settings(BaseSettings):
     def rates_path(self) -> Path:
         """The rate card, as an absolute path."""
         return ROOT / self.billing.rates
+
+    @property
+    def archive_root(self) -> str:
+        """The archive's folder as an absolute path, or its URI."""
+        return self.archive.root if "://" in self.archive.root else str(ROOT / self.archive.root)
 
     @property
     def lake_is_remote(self) -> bool:

@@ -48,6 +48,13 @@ Gap = Annotated[
 File = Annotated[str | None, typer.Option(help="Import this file, and nothing else, then exit.")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="With --file: what its rows are.")]
 Tenant = Annotated[str | None, typer.Option(help="With --file: whose it is; default uploads.tenant.")]
+FirstHour = Annotated[
+    str | None, typer.Option("--from", help="The first hour, for example 2026-03-01T10; UTC.")
+]
+LastHour = Annotated[str | None, typer.Option("--until", help="The last hour, which is archived too.")]
+Verify = Annotated[
+    bool, typer.Option(help="Archive nothing; read all that is archived again, exit 3 on any difference.")
+]
 Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
 
 
@@ -219,3 +226,20 @@ def reconcile(
     """Compare every destination with silver, by key and by hash; exit 3 on any difference."""
     order = Launch("reconcile", (domain,), True, run_id, dry_run, status_file, env)
     launch(replace(order, trace=tuple(trace or ()), also_audit=also_audit))
+
+
+@app.command()
+def archive(
+    domain: Domains = None,
+    once: Once = False,
+    first: FirstHour = None,
+    last: LastHour = None,
+    verify: Verify = False,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Write the Kafka records of every hour that is over to the archive, as Parquet."""
+    order = Launch("archive", tuple(domain or ()), once, run_id, dry_run, status_file, env)
+    launch(replace(order, first_hour=first, last_hour=last, verify=verify))

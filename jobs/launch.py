@@ -55,12 +55,16 @@ class Launch:
     month: str | None = None
     day: str | None = None
     metric: str | None = None
+    first_hour: str | None = None
+    last_hour: str | None = None
+    verify: bool = False
 
     @property
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
-        more = [self.to, "prove" if self.prove else None, self.tenant, self.dataset, self.file]
-        more += [self.table, self.month, self.day, self.metric]
+        flags = [name for name in ("prove", "verify") if getattr(self, name)]
+        more = [self.to, *flags, self.tenant, self.dataset, self.file, self.table]
+        more += [self.month, self.day, self.metric, self.first_hour, self.last_hour]
         return ".".join([self.job, *self.domains, *filter(None, more)])
 
 
@@ -118,7 +122,7 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
 
 def _session(order: Launch, settings: Settings) -> SparkSession:
     app = f"headwater {order.job}"
-    if order.job in ("import-files", "extract-marketo") or (
+    if order.job in ("import-files", "extract-marketo", "archive") or (
         order.job == "deliver" and order.to in loops(settings, *order.domains)
     ):
         # Spark may be needed for large files, for a table that is new, or by a remote lake.

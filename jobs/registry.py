@@ -4,6 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from headwater.clock import day_of, month_of
+from jobs.archive import archive, archived_domains
+from jobs.archive_plan import window_of
+from jobs.archive_verify import verify
 from jobs.audit import audit
 from jobs.build import BUILT, Build
 from jobs.close_period import close_period
@@ -107,6 +110,13 @@ def _explain_bill(context: Context, order: Any) -> dict[str, Any]:
     return explain_bill(context, order.tenant, day_of(order.day), order.metric)
 
 
+def _archive(context: Context, order: Any) -> dict[str, Any]:
+    window, domains = window_of(order.first_hour, order.last_hour), archived_domains(order.domains)
+    if order.verify:
+        return {"verified": verify(context, domains, window)}
+    return {"archive": archive(Runtime(context, once=order.once), domains, window)}
+
+
 JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "ingest": _ingest,
     "refine": _refine,
@@ -120,4 +130,5 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "reconcile": _reconcile,
     "close-period": _close_period,
     "explain-bill": _explain_bill,
+    "archive": _archive,
 }

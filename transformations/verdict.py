@@ -96,7 +96,7 @@ def _exact(contract: Contract) -> Callable[[bytes | None, int], Event | Unsound]
     def exact(record: bytes | None, arrived_us: int) -> Event | Unsound:
         document = read_document(record)
         if document.fault:
-            if path and _refused(document, path):
+            if path and says_no(document, path):
                 return Unsound("no_consent", None)
             return Unsound("dead", None, None, ((document.fault, ""),), "decode")
         event = read(document.value, arrived_us)
@@ -111,7 +111,7 @@ def _exact(contract: Contract) -> Callable[[bytes | None, int], Event | Unsound]
     return exact
 
 
-def _refused(document: Document, consent: tuple[str, ...]) -> bool:
+def says_no(document: Document, consent: tuple[str, ...]) -> bool:
     """Whether a document that has a fault says no, as a boolean or as text: in doubt for the person."""
     found = document.value
     for name in consent:
