@@ -74,6 +74,8 @@ def read_rates(path: Path) -> RateCard:
         return RateCard.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as fault:
         raise SetupError(f"billing.rates: {path} cannot be read ({type(fault).__name__})") from None
+    except UnicodeDecodeError:
+        raise SetupError(f"{path} is not UTF-8") from None
     except yaml.YAMLError as fault:
         raise SetupError(f"{path} is not YAML: {fault}") from None
     except ValidationError as fault:

@@ -18,7 +18,10 @@ from schemas.rates import PLACES, Rate
 # Months begin on their first day; before any was closed all are open.
 FIRST_MONTH = date(1970, 1, 1)
 CENTS = 2
-_PRICE = f"DECIMAL(14,{PLACES})"
+# Of these the product is a DECIMAL(38,14), the longest there is. One digit more in either, and Spark would
+# round it before it is added up.
+_PRICE = f"DECIMAL(15,{PLACES})"
+_QUANTITY = "DECIMAL(22,6)"
 LINE = ("tenant_id", "day", "metric", "model")
 SUMS = ("quantity", "events", "amount", "unpriced")
 
@@ -59,7 +62,8 @@ def _rank(rate: Rate) -> tuple[Any, ...]:
 
 def amount(rates: Sequence[Rate]) -> Column:
     """Aggregate: the price of all rows' quantities, exact, and rounded once: to cents, half even."""
-    return F.bround(F.sum(F.col("quantity") * price(rates)), CENTS).cast(f"DECIMAL(20,{CENTS})")
+    exact = F.sum(F.col("quantity").cast(_QUANTITY) * price(rates))
+    return F.bround(exact, CENTS).cast(f"DECIMAL(20,{CENTS})")
 
 
 def settled(books: Books) -> Callable[[DataFrame], DataFrame]:
@@ -80,12 +84,13 @@ def settled(books: Books) -> Callable[[DataFrame], DataFrame]:
         joined = placed.join(billed, [*LINE], "left")
         due = {name: _zero(name) - _zero(f"billed_{name}") for name in SUMS}
         nothing = reduce(lambda a, b: a & b, [due[name] == 0 for name in ("quantity", "events", "amount")])
-        left = F.col("billed_events").isNotNull() & nothing
+        was_billed = F.col("billed_events").isNotNull()
         kinds = dict(lines.dtypes)
-        entered = {name: column.cast(kinds[name]) for name, column in due.items()}
-        made = joined.withColumns(
-            {**entered, "gone": left | (F.col("gone") & F.col("billed_events").isNull())}
-        )
+        entered = {
+            name: F.when(was_billed, column.cast(kinds[name])).otherwise(F.col(name))
+            for name, column in due.items()
+        }
+        made = joined.withColumns({**entered, "gone": F.when(was_billed, nothing).otherwise(F.col("gone"))})
         return made.drop(*[f"billed_{name}" for name in SUMS])
 
     return apply
