@@ -108,6 +108,12 @@ def read_whole(spark: SparkSession, settings: Settings, full_name: str, columns:
     return read_table(spark, settings, full_name).select(*columns).toArrow()
 
 
+def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
+    """Rows that are on the driver, for Spark. In one piece: of several (as files are read in), Spark takes
+    those before the first that is empty, and leaves out the rest without a word."""
+    return spark.createDataFrame(rows.combine_chunks())
+
+
 def append_once(rows: DataFrame, settings: Settings, full_name: str, query_id: str, batch_id: int) -> None:
     """Append a micro-batch's rows; a second call for the same query and batch writes nothing."""
     path, application = table_path(settings, full_name), f"{query_id}.{full_name}"
@@ -129,7 +135,7 @@ def append_rows(
     """Append a few rows that are on the driver; with a mark (query id, batch id) once, as `append_once`."""
     path = table_path(settings, full_name)
     if settings.lake_is_remote:
-        frame = spark.createDataFrame(rows).coalesce(1)
+        frame = frame_of(spark, rows).coalesce(1)
         if mark:
             append_once(frame, settings, full_name, *mark)
         else:

@@ -18,7 +18,7 @@ from headwater.failpoints import fail_at
 from headwater.files import delete_folder
 from headwater.log import logger
 from headwater.metrics import EVENTS
-from headwater.tables import checkpoint_path, ensure_table, read_table, table_path, table_version
+from headwater.tables import checkpoint_path, ensure_table, frame_of, read_table, table_path, table_version
 from jobs.books import books_held, open_month
 from jobs.queries import Context
 from jobs.recount import FEW_KEYS, few_days, few_rows
@@ -123,11 +123,11 @@ class Build:
         key = (*kpi.key, *kpi.also)
         if found.num_rows <= FEW_KEYS and not settings.lake_is_remote:
             days = few_days(settings, kpi, found)
-            keys = spark.createDataFrame(found.select(kpi.key).group_by(kpi.key).aggregate([]))
+            keys = frame_of(spark, found.select(kpi.key).group_by(kpi.key).aggregate([]))
             few = self._rows(kpi, keys, few_rows(spark, settings, kpi, found, days)).toArrow()
             replace_by_key(few, settings, kpi.gold.full_name, key, days)
             return few
-        rows = spark.createDataFrame(new) if isinstance(new, pa.Table) else new
+        rows = frame_of(spark, new) if isinstance(new, pa.Table) else new
         touched = rows.transform(kpi.touched).persist()
         try:
             keys = touched.select(*kpi.key).distinct()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headwater.tables import read_few, read_table
+from headwater.tables import frame_of, read_few, read_table
 from jobs.queries import Context
 from schemas.contract import Contract
 from schemas.tables import SILVER
@@ -33,7 +33,7 @@ def without_earlier(context: Context, contract: Contract, batch: DataFrame, coun
     again = _again(context, contract, batch, count)
     if not again.num_rows:
         return batch
-    known = context.spark.createDataFrame(again).withColumn("known", F.lit(True))
+    known = frame_of(context.spark, again).withColumn("known", F.lit(True))
     outcome = F.when(F.col("known"), "duplicate").otherwise(F.col("outcome"))
     return batch.join(known, "dedupe_hash", "left").withColumn("outcome", outcome).drop("known")
 

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from headwater.delta_log import read_days
 from headwater.settings import Settings
-from headwater.tables import table_path
+from headwater.tables import frame_of, table_path
 from transformations.kpi.base import Kpi
 
 FEW_KEYS = 10_000
@@ -37,7 +37,7 @@ def few_rows(
 ) -> DataFrame:
     """All rows of the touched keys in the source, and perhaps some more: the columns that the KPI needs."""
     path = table_path(settings, kpi.source.full_name)
-    return spark.createDataFrame(read_days(path, kpi.columns, days, _named(kpi, touched)))
+    return frame_of(spark, read_days(path, kpi.columns, days, _named(kpi, touched)))
 
 
 def _named(kpi: Kpi, touched: pa.Table) -> pc.Expression | None:
