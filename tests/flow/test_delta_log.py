@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from headwater import delta_log
 from headwater.log_trim import trim
 from headwater.settings import Settings
-from headwater.tables import append_once, append_rows, compact, ensure_table, frame_of, read_table, table_path
+from headwater.tables import append_once, append_rows, compact, ensure_table, read_table, table_path
 from schemas.tables import Table
 from tests.conftest import settings_at
 from tests.integration.lake import live_files
@@ -161,12 +161,3 @@ def test_row_groups_of_files_that_are_put_together_are_of_few_rows(
     folder = Path(table_path(lake, NUMBERS.full_name))
     (made,) = live_files(folder)
     assert ParquetFile(folder / made["path"]).metadata.num_row_groups == 3
-
-
-def test_rows_in_many_pieces_of_which_some_are_empty_reach_spark_whole(spark: SparkSession) -> None:
-    pieces = [arrow(1, 2), arrow(), arrow(3), arrow(), arrow(), arrow(4, 5, 6), arrow()]
-    schema = arrow(1).schema
-    rows = pa.concat_tables([piece.cast(schema) for piece in pieces])
-    assert [len(piece) for piece in rows["n"].chunks] == [2, 0, 1, 0, 0, 3, 0]
-    assert sorted(row["n"] for row in frame_of(spark, rows).collect()) == [1, 2, 3, 4, 5, 6]
-    assert frame_of(spark, rows.slice(0, 0)).collect() == []
