@@ -59,7 +59,7 @@ def reconcile(
         audited = pool.submit(audit, context, domain) if also_audit else None
         if trace:
             result["trace"] = traced(context, [*domain_contracts(domain).values()], trace)
-            _log.info("traced", prefixes=result["trace"])
+            _log.info("traced", domain=domain, prefixes=result["trace"])
         for system, side in [(system, side) for system, some in sorted(sides.items()) for side in some]:
             counts = _compare(_expected(context, system, side), side.rows(context.settings))
             _log.info("reconciled", system=side.name, **counts)
