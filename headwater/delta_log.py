@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from pyarrow.dataset import dataset, field
 from pyspark.sql import DataFrame
 
@@ -53,6 +53,11 @@ def properties(path: str) -> dict[str, str]:
 def set_property(path: str, key: str, value: str) -> None:
     """Set one property, ours or Delta's."""
     _opened(path).alter.set_table_properties({key: value}, raise_if_not_exists=False)
+
+
+def add_columns(path: str, fields: pa.Schema) -> None:
+    """Add columns behind those that the table has."""
+    _opened(path).alter.add_columns(list(Schema.from_arrow(fields).fields))
 
 
 def version(path: str) -> int:
