@@ -32,7 +32,7 @@ _TIMEOUT_S = 10.0
 _DIGITS = 20
 _ISO = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
 _COUNTS = "fresh BIGINT, replaced BIGINT, kept BIGINT, fault STRING"
-_SET = """
+SET_IF_NEWER = """
 local known = redis.call('HGET', KEYS[1], 'n')
 if known and known >= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'n', ARGV[1], 'v', ARGV[2])
@@ -122,7 +122,7 @@ class RedisSink:
     name = "redis"
 
     def __init__(self, settings: Settings, query: str, state: HotState) -> None:
-        self._set, self._remove = _target(settings, _SET), _target(settings, _REMOVE)
+        self._set, self._remove = _target(settings, SET_IF_NEWER), _target(settings, _REMOVE)
         self._settings = settings
         self._state = state
         self._query = query
