@@ -151,8 +151,10 @@ def read(path: str, columns: list[str], where: tuple[str, str | list[str]] | Non
 def read_days(
     path: str, columns: Sequence[str], days: Sequence[date] | None, where: pc.Expression | None
 ) -> pa.Table:
-    """These columns, which `where` names too, of the rows of these days (`event_date`, the partition; None: of
-    all) that fit."""
+    """These columns, which `where` names too, of the rows that fit.
+
+    Only of these days (`event_date`, the partition); None: of all.
+    """
     table = _opened(path)
     texts = None if days is None else [("event_date", "in", [day.isoformat() for day in days])]
     uris = table.file_uris(file_pruning_predicate=texts)
