@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from pyarrow.dataset import dataset, field
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
+from pyarrow.dataset import Dataset, dataset, field
 from pyspark.sql import DataFrame
 
 _TABLES_KEPT_OPEN = 64
@@ -53,6 +53,11 @@ def properties(path: str) -> dict[str, str]:
 def set_property(path: str, key: str, value: str) -> None:
     """Set one property, ours or Delta's."""
     _opened(path).alter.set_table_properties({key: value}, raise_if_not_exists=False)
+
+
+def add_columns(path: str, fields: pa.Schema) -> None:
+    """Add columns behind those that the table has."""
+    _opened(path).alter.add_columns(list(Schema.from_arrow(fields).fields))
 
 
 def version(path: str) -> int:
@@ -139,13 +144,17 @@ def read(path: str, columns: list[str], where: tuple[str, str | list[str]] | Non
     if where is None:
         return rows.to_table(columns=columns)
     texts = where[1] if isinstance(where[1], list) else [where[1]]
-    return rows.to_table(columns=columns, filter=field(where[0]).isin(texts))
+    needed = list(dict.fromkeys([*columns, where[0]]))
+    return _fitting(rows, needed, field(where[0]).isin(texts)).select(columns)
 
 
 def read_days(
     path: str, columns: Sequence[str], days: Sequence[date] | None, where: pc.Expression | None
 ) -> pa.Table:
-    """These columns of the rows of these days (`event_date`, the partition; None: of all) that fit."""
+    """These columns, which `where` names too, of the rows that fit.
+
+    Only of these days (`event_date`, the partition); None: of all.
+    """
     table = _opened(path)
     texts = None if days is None else [("event_date", "in", [day.isoformat() for day in days])]
     uris = table.file_uris(file_pruning_predicate=texts)
@@ -155,7 +164,19 @@ def read_days(
     if not files:
         return schema.empty_table().select(columns)
     rows = dataset(files, schema=schema, format="parquet", partitioning="hive")
-    return rows.to_table(columns=list(columns), filter=where)
+    return _fitting(rows, columns, where)
+
+
+def _fitting(rows: Dataset, columns: Sequence[str], where: pc.Expression | None) -> pa.Table:
+    """These columns, which `where` names too, of the rows that fit.
+
+    Filtered here, not by the files' readers: what delta-rs has merged or compacted holds texts as views,
+    whose statistics Arrow cannot compare with a text.
+    """
+    if where is None:
+        return rows.to_table(columns=list(columns))
+    parts = [pa.Table.from_batches([part]).filter(where) for part in rows.to_batches(columns=list(columns))]
+    return pa.concat_tables(parts) if parts else rows.schema.empty_table().select(list(columns))
 
 
 def _schema(table: DeltaTable) -> pa.Schema:

@@ -9,7 +9,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 from headwater import delta_log
 from headwater.files import delete_folder
@@ -57,6 +57,20 @@ def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
         elif not delta_log.exists(path):  # another query was quicker
             delta_log.create(path, to_arrow_schema(schema), table.partitions, wanted)
     return True
+
+
+def add_columns(
+    spark: SparkSession, settings: Settings, full_name: str, fields: Sequence[StructField]
+) -> None:
+    """Add columns behind those that the table has, null in its rows."""
+    path = table_path(settings, full_name)
+    with commit_lock(settings.lake_root, full_name):
+        if not settings.lake_is_remote:
+            delta_log.add_columns(path, to_arrow_schema(StructType(list(fields))))
+            return
+        name = path.replace("`", "``")
+        columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in fields)
+        spark.sql(f"ALTER TABLE delta.`{name}` ADD COLUMNS ({columns})")
 
 
 def _create(

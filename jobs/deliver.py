@@ -8,8 +8,11 @@ bronze. Of gold, whose rows are replaced, the change feed is read: deletions are
 from functools import partial, reduce
 from typing import cast
 
-from pyspark.sql import DataFrame
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructType
 
 from headwater.errors import SetupError
 from headwater.execution import query_id
@@ -20,10 +23,13 @@ from headwater.tables import append_once, checkpoint_path, ensure_table, table_p
 from jobs.queries import Context
 from jobs.rejects import rejected_letters
 from schemas.tables import DEAD_LETTERS, SILVER
-from sinks.base import KeyedSink, Rejected, Sink, Written
+from sinks.base import HereSink, KeyedSink, Rejected, Sink, Written
 from sinks.registry import SINKS, Route
-from transformations.changes import FEED, is_deleted, latest_changes
+from transformations.changes import FEED, is_deleted, latest_changes, latest_here
 
+# So few rows of several tables are delivered from the driver, if their texts are no longer than this.
+FEW_ROWS = 5_000
+FEW_BYTES = 16 << 20
 # Of which route a row of a batch is.
 ROUTE = "route"
 
@@ -95,10 +101,15 @@ class Deliver:
             rows.unpersist()
         fail_at(self.name, "before_commit")
 
-    def _parts(self, batch: DataFrame) -> list[tuple[Route, Sink, DataFrame]]:
-        """The routes that have rows in this batch, with these."""
+    def _parts(self, batch: DataFrame) -> list[tuple[Route, Sink, DataFrame | pa.Table]]:
+        """The routes that have rows in this batch, with these: on the driver if they are few."""
         if len(self.routes) == 1:
             return [(*self.routes[0], batch)]
+        size = batch.agg(F.count("*").alias("rows"), F.sum(_text_bytes(batch)).alias("bytes")).collect()[0]
+        if size["rows"] <= FEW_ROWS and (size["bytes"] or 0) <= FEW_BYTES:
+            few = batch.toArrow()
+            parts = [(route, sink, _part(few, route.table.name)) for route, sink in self.routes]
+            return [(route, sink, mine) for route, sink, mine in parts if mine.num_rows]
         there = {row[ROUTE] for row in batch.select(ROUTE).distinct().collect()}
         return [
             (route, sink, batch.where(F.col(ROUTE) == route.table.name).select(f"{route.table.name}.*"))
@@ -106,7 +117,9 @@ class Deliver:
             if route.table.name in there
         ]
 
-    def _deliver(self, route: Route, sink: Sink, rows: DataFrame) -> Written:
+    def _deliver(self, route: Route, sink: Sink, rows: DataFrame | pa.Table) -> Written:
+        if isinstance(rows, pa.Table):
+            return self._deliver_few(route, sink, rows)
         if not route.key:
             return sink.write(rows)
         changes = rows.transform(latest_changes(*route.key)).persist()
@@ -118,6 +131,14 @@ class Deliver:
         finally:
             changes.unpersist()
 
+    def _deliver_few(self, route: Route, sink: Sink, rows: pa.Table) -> Written:
+        frame = self.context.spark.createDataFrame
+        if route.key:
+            rows, gone = latest_here(rows, route.key)
+            if gone.num_rows:
+                cast(KeyedSink, sink).remove(frame(gone))
+        return cast(HereSink, sink).write(rows) if route.here else sink.write(frame(rows))
+
     def _count(self, route: Route, sink: Sink, written: Written) -> None:
         streams = [stream for stream, table in SILVER.items() if table == route.table]
         stream = streams[0] if streams else route.table.full_name
@@ -126,3 +147,22 @@ class Deliver:
         EVENTS.labels(self.name, stream, "delivered").inc(written.rows)
         if refused:
             DEAD.labels(stream, f"sink:{sink.name}", "sink_rejected").inc(refused)
+
+
+def _text_bytes(batch: DataFrame) -> Column:
+    """How long the texts of a row are, in all its tables."""
+    texts = [
+        F.coalesce(F.octet_length(F.col(f"{table.name}.{column.name}")), F.lit(0))
+        for table in batch.schema
+        if isinstance(table.dataType, StructType)
+        for column in table.dataType
+        if isinstance(column.dataType, StringType)
+    ]
+    return reduce(Column.__add__, texts, F.lit(0))
+
+
+def _part(batch: pa.Table, name: str) -> pa.Table:
+    """The rows of one table, with its columns."""
+    mine = batch.filter(pc.equal(batch[ROUTE], name))
+    rows = mine[name].combine_chunks()
+    return pa.table(dict(zip([part.name for part in rows.type], rows.flatten(), strict=True)))

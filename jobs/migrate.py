@@ -1,12 +1,12 @@
 """migrate: bring topics, Delta tables, PostgreSQL and Elasticsearch to what the contracts and migrations say.
 
-Safe to run again: everything that is there already is left as it is.
+Safe to run again: what is there already is left as it is, but for columns that a table lacks: they are added.
 """
 
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField
 
 from headwater.errors import SetupError
-from headwater.tables import ensure_table, exists, read_table
+from headwater.tables import add_columns, ensure_table, exists, read_table
 from jobs.queries import Context
 from schemas.contract import contracts
 from schemas.gold import BILLING_PERIODS
@@ -18,7 +18,7 @@ from transformations.kpi.registry import KPIS
 
 
 def migrate(context: Context) -> list[str]:
-    """What was changed, a line each. Raises SetupError where a table has other columns than it should."""
+    """What was changed, a line each. Raises SetupError where a column has another type than it should."""
     spark, settings = context.spark, context.settings
     done = [f"topic {name} created" for name in create_topics(settings)]
     domains = sorted({c.domain for c in contracts().values()})
@@ -26,7 +26,7 @@ def migrate(context: Context) -> list[str]:
     tables += [*[kpi.gold for kpi in KPIS.values()], BILLING_PERIODS]
     for table in tables:
         if exists(spark, settings, table.full_name):
-            _check_columns(context, table)
+            done += _evolve(context, table)
         elif ensure_table(spark, settings, table):
             done.append(f"table {table.full_name} created")
     done += [f"PostgreSQL migrated to {revision}" for revision in upgrade(settings)]
@@ -36,15 +36,24 @@ def migrate(context: Context) -> list[str]:
     return done
 
 
-def _check_columns(context: Context, table: Table) -> None:
-    found = _types(read_table(context.spark, context.settings, table.full_name).schema)
-    wanted = _types(context.spark.createDataFrame([], table.columns).schema)
-    wrong = sorted(name for name, kind in wanted.items() if found.get(name) != kind)
-    if wrong:
+def _evolve(context: Context, table: Table) -> list[str]:
+    """Add the columns that the table lacks: null in the rows that it has. One that is declared no more stays,
+    null in the rows to come; one of another type is refused, for rows and readers have the old one."""
+    spark, settings = context.spark, context.settings
+    found = {field.name: field for field in read_table(spark, settings, table.full_name).schema}
+    wanted = spark.createDataFrame([], table.columns).schema
+    other = [field for field in wanted if field.name in found and _kind(field) != _kind(found[field.name])]
+    if other:
+        named = ", ".join(f"{f.name} ({_kind(found[f.name])}, declared {_kind(f)})" for f in other)
         raise SetupError(
-            f"{table.full_name}: columns {', '.join(wrong)} are missing or of another type than declared"
+            f"{table.full_name} has columns of another type than declared: {named}. Declare a column of a "
+            "new name, or rebuild the table (docs/operations.md)"
         )
+    missing = [field for field in wanted if field.name not in found]
+    if missing:
+        add_columns(spark, settings, table.full_name, missing)
+    return [f"table {table.full_name}: column {field.name} added" for field in missing]
 
 
-def _types(schema: StructType) -> dict[str, str]:
-    return {field.name: field.dataType.simpleString() for field in schema}
+def _kind(field: StructField) -> str:
+    return field.dataType.simpleString()

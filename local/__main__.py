@@ -122,11 +122,14 @@ def demo(
         float, typer.Option(min=1, help="Seconds that the start, and the last rows, may each take.")
     ] = 240,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file, too.")] = None,
+    interactions: Annotated[
+        int, typer.Option(min=0, help="Events of agents, pages and usage, besides; 0: only leads.")
+    ] = 2000,
 ) -> None:
     """Run the whole way once: events in, tables and sinks out, and the proof that they agree."""
     from local.demo import demo as run
 
-    raise typer.Exit(run(seconds, rate, warm_up, patience, out))
+    raise typer.Exit(run(seconds, rate, warm_up, patience, out, interactions))
 
 
 @app.command()

@@ -20,6 +20,7 @@ from local import demo_connectors, demo_upload, stack
 from local.credentials import DEMO_KEYS, read_secret
 from local.demo_check import check, prefix, proof
 from local.demo_connectors import Shares, outcomes, unsettled
+from local.demo_interactions import Interactions
 from local.demo_migrate import migrate
 from local.demo_processes import Child
 from local.demo_report import Measured, report, write
@@ -43,6 +44,7 @@ from local.traffic import Event, Kind, Way, traffic
 REFUSALS, LETTERS = "lead.refused", "lead.dlq"
 EVENTS_OUT = ("lead.normalized", "lead.captured")
 BACKLOG = 1000
+INTERACTIONS = 2000
 KAFKA_RATE = 60.0
 SEED = 20
 PATIENCE_S = 240.0
@@ -55,7 +57,13 @@ class Demo:
     """One run. Its keys begin with `run`, so that a second run meets nothing of the first."""
 
     def __init__(
-        self, seconds: float, rate: float, warm_up: float, patience: float, out: Path | None
+        self,
+        seconds: float,
+        rate: float,
+        warm_up: float,
+        patience: float,
+        out: Path | None,
+        interactions: int,
     ) -> None:
         self.seconds = seconds
         self.warm_up = warm_up
@@ -67,6 +75,7 @@ class Demo:
         self.run = f"demo-{secrets.token_hex(4)}-"
         self.tallies = {way: Tally() for way in Way}
         self.shares = Shares()
+        self.interactions = Interactions(interactions, self.run, SEED)
         self.settings: Settings
         self.live = 0
         self.ends: dict[str, int] = {}
@@ -102,6 +111,7 @@ class Demo:
             produced = self._produced()
             self.tell("checking: audit of the ledger, and every sink against silver by key and hash")
             findings = check(jobs, self.run, self.tallies, self.tell)
+            others = self.interactions.check(findings)
             seen = demo_connectors.seen()
         connectors = outcomes(self.shares, self._tenants(), self._deliveries(), seen)
         findings.faults += [fault for outcome in connectors.values() for fault in outcome.faults]
@@ -114,7 +124,7 @@ class Demo:
         seconds = time.monotonic() - self.began
         measured = Measured(
             self.run, self.tallies, rows, self.watch.seen, produced, connectors, upload, self.live,
-            self.measured_from, seconds,
+            self.measured_from, seconds, (self.interactions.tally, others),
         )  # fmt: skip
         if self.out:
             write(measured, findings, self.out)
@@ -127,7 +137,7 @@ class Demo:
     def _start(self, at_the_end: ExitStack) -> None:
         ports = f"the API on port {self.settings.api.port}, a receiver for connectors on {RECEIVER.number}"
         self.tell(f"starting the jobs, {ports}")
-        run = ("jobs", "run", "--domain", "leads", *proof(self.run))
+        run = ("jobs", "run", "--domain", "leads", *proof(self.run), *self.interactions.options)
         for name, words, variables in (
             ("jobs", run, demo_connectors.variables()),
             ("api", ("api",), {}),
@@ -144,10 +154,18 @@ class Demo:
 
     def _catch_up(self) -> None:
         """Kafka fills while Spark starts. Once that is in both sinks, every query is known to run."""
-        self.tell(f"sending {BACKLOG:,} records to Kafka while Spark starts")
+        more = self.interactions.count
+        self.tell(f"sending {BACKLOG:,} leads and {more:,} interactions to Kafka while Spark starts")
+        if more:
+            self.interactions.send(self.settings)
         send_kafka(self.settings, self._events(Way.KAFKA, BACKLOG, "b", SEED), 0, self._kafka)
         self._until(lambda: live(self.settings), lambda: "  waiting for the API")
         self._arrived("Spark starts and takes the backlog")
+        self._until(
+            lambda: self.interactions.has_arrived(self.settings),
+            lambda: f"  interactions: {sum(self.interactions.arrived(self.settings).values()):,} rows",
+            every_s=1.0,
+        )
 
     def _send(self, doing: str, part: str, seconds: float) -> None:
         """HTTP and Kafka traffic at once, for so long."""
@@ -306,11 +324,16 @@ class Demo:
 
 
 def demo(
-    seconds: float, rate: float, warm_up: float = 0.0, patience: float = PATIENCE_S, out: Path | None = None
+    seconds: float,
+    rate: float,
+    warm_up: float = 0.0,
+    patience: float = PATIENCE_S,
+    out: Path | None = None,
+    interactions: int = INTERACTIONS,
 ) -> int:
     """Run it; `out` gets the figures as JSON. SIGTERM ends it like Ctrl-C: what it started is stopped."""
     with _ended_by_sigterm():
-        return Demo(seconds, rate, warm_up, patience, out).go()
+        return Demo(seconds, rate, warm_up, patience, out, interactions).go()
 
 
 @contextmanager

@@ -18,11 +18,12 @@ _GATE_FAILED = 3
 
 @dataclass
 class Findings:
-    """What the tables say: outcomes by way, comparison by destination, and what is not as it should be."""
+    """What the tables say: outcomes of leads by way, destinations compared, what is not as it should be."""
 
     outcomes: dict[Way, dict[str, Any]]
     destinations: dict[str, dict[str, int]]
     faults: list[str] = field(default_factory=list)
+    traced: dict[str, dict[str, Any]] = field(default_factory=dict)  # outcomes by a prefix of keys
 
 
 def prefix(run: str, way: Way) -> str:
@@ -39,10 +40,11 @@ def check(job: Child, run: str, tallies: dict[Way, Tally], tell: Callable[[str],
     """Compare with what the job, told to stop, proves. Raises HeadwaterError when the job itself fails."""
     code = _wait(job, tell)
     lines = job.events()
-    traced = next((line["prefixes"] for line in lines if line.get("event") == "traced"), None)
-    if code not in (0, _GATE_FAILED) or not isinstance(traced, dict):
+    traced = {line["domain"]: line["prefixes"] for line in lines if line.get("event") == "traced"}
+    if code not in (0, _GATE_FAILED) or "leads" not in traced:
         raise HeadwaterError(f"jobs run ended with exit code {code}; {job.tail()}")
-    findings = Findings({way: traced[prefix(run, way)] for way in tallies}, _destinations(lines))
+    findings = Findings({way: traced["leads"][prefix(run, way)] for way in tallies}, _destinations(lines))
+    findings.traced = traced.get("interactions", {})
     for way, tally in tallies.items():
         findings.faults += [f"{way}: {fault}" for fault in differences(way, tally, findings.outcomes[way])]
     if code == _GATE_FAILED:
@@ -58,7 +60,7 @@ def _wait(job: Child, tell: Callable[[str], None]) -> int:
             raise HeadwaterError(f"jobs run did not end within {_LIMIT_S:.0f} s; {job.tail()}")
         if now - told >= _TELL_EVERY_S:
             told = now
-            tell(f"  reading the tables: {len(_destinations(job.events()))} of 2 destinations compared")
+            tell(f"  reading the tables: {len(_destinations(job.events()))} destinations compared")
         time.sleep(_ASK_EVERY_S)
     return code
 

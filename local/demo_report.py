@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from headwater.settings import Settings
 from local.demo_check import Findings
@@ -33,6 +34,7 @@ class Measured:
     live: int
     measured_from: float
     seconds: float
+    interactions: tuple[Tally, dict[str, Any]]  # what was sent, and the outcomes in the tables
 
 
 def report(measured: Measured, findings: Findings, settings: Settings) -> str:
@@ -67,6 +69,10 @@ def write(measured: Measured, findings: Findings, out: Path) -> None:
 
 def _outcomes(measured: Measured, findings: Findings) -> str:
     rows = [_outcome_row(way, measured, findings) for way in measured.tallies]
+    tally, found = measured.interactions
+    if tally.total:
+        counts = [found.get(name, 0) for name in ("silver", "duplicate", "dead", "no_consent")]
+        rows.append(["interactions by Kafka", tally.total, tally.answers["accepted"], 0, *counts])
     total = ["all", *[sum(column) for column in zip(*[row[1:] for row in rows], strict=True)]]
     table = _table([_HEAD, *rows, total])
     note = (
@@ -92,15 +98,15 @@ def _outcome_row(way: Way, measured: Measured, findings: Findings) -> list[str |
 
 
 def _destinations(measured: Measured, findings: Findings) -> str:
-    head = ("rows", "of this run", "in all", "in silver", "missing", "extra", "different")
+    head = ("rows", "of this run", "in all", "in the lake", "missing", "extra", "different")
     rows = [
-        [_NAMES[system], measured.rows[system], counts["found"], counts["silver"]]
+        [_NAMES.get(system, system), measured.rows.get(system, "-"), counts["found"], counts["silver"]]
         + [counts[name] for name in ("missing", "extra", "different")]
         for system, counts in sorted(findings.destinations.items(), reverse=True)
     ]
     topics = ", ".join(f"{topic} {count:,}" for topic, count in measured.produced.items())
     return (
-        f"{_table([head, *rows])}\nEvery row compared with silver by key and by a hash of its columns.\n"
+        f"{_table([head, *rows])}\nEvery row compared with the lake by key and by a hash of its columns.\n"
         f"Records of this run in Kafka: {topics}."
     )
 
@@ -193,6 +199,7 @@ def _where(measured: Measured, settings: Settings) -> str:
         "{es}": settings.elasticsearch.url,
         "{kafka}": settings.kafka.bootstrap,
         "{lake}": settings.lake_root,
+        "{redis}": settings.redis.url,
     }
     text = _WHERE
     for name, value in places.items():
@@ -215,11 +222,13 @@ Where to look (first: eval "$(.venv/bin/python -m local env)")
   Connectors     .venv/bin/python -m jobs deliveries list
   Delta tables   {lake}/bronze/leads
                  {lake}/silver/leads
-                 {lake}/silver/uploaded_rows
+                 {lake}/silver/uploaded_rows, agent_turns, usage, …
+                 {lake}/gold/session_kpis, billing_daily, …
                  {lake}/ops/ledger
                  {lake}/ops/dead_letters
+  Redis          redis-cli -u {redis} --askpass HGET acme:session:<id>:state v
   Proof again    .venv/bin/python -m jobs audit --domain leads
-                 .venv/bin/python -m jobs reconcile --domain leads
+                 .venv/bin/python -m jobs reconcile --domain interactions
 """
 
 

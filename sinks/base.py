@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 
 
@@ -51,6 +52,14 @@ class Sink(Protocol):
 
     def reset(self) -> None:
         """Empty the destination's table before a rebuild from the first row."""
+
+
+class HereSink(Sink, Protocol):
+    """A destination that takes rows which are on the driver, too: few, and without a job of Spark's."""
+
+    def write(self, batch: DataFrame | pa.Table) -> Written:
+        """Upsert the rows by key, newest row_version wins."""
+        ...
 
 
 class KeyedSink(Sink, Protocol):

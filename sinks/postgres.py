@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+import pyarrow as pa
 from psycopg import sql
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -25,7 +26,7 @@ from headwater.postgres import Connection, classified, connected, sqlstate_of, u
 from headwater.settings import Settings
 from sinks.base import Rejected, Written
 from sinks.outbox import LINEAGE, Outbox
-from sinks.postgres_copy import BAD_TEXT, Staged, not_copyable, stage
+from sinks.postgres_copy import BAD_TEXT, Batch, Staged, stage, stage_here, storable
 from sinks.postgres_lines import CopyTarget
 from sinks.postgres_tables import LEADS, PostgresTable
 from sinks.postgres_upsert import names, upsert_statement
@@ -87,8 +88,11 @@ class PostgresSink:
             there = self._catalog(("public", self._outbox.table))
             self._require(there, ("seq", self._outbox.row, *self._outbox.columns), self._outbox.table)
 
-    def write(self, batch: DataFrame) -> Written:
-        """Upsert the rows, newest row_version wins. Reads the batch once; thrice if a text is unstorable."""
+    def write(self, batch: DataFrame | pa.Table) -> Written:
+        """Upsert the rows, newest row_version wins. Reads the batch once; thrice if a text is unstorable.
+
+        Rows that are on the driver are written without Spark.
+        """
         started = monotonic()
         batch = self._named(batch)
         with self._connected() as connection:
@@ -115,8 +119,12 @@ class PostgresSink:
         _log.info("removed", sink=self.name, query=self._query, table=self._path[-1], rows=gone)
         return gone
 
-    def _named(self, batch: DataFrame) -> DataFrame:
+    def _named(self, batch: Batch) -> Batch:
         """The batch with the table's own names of columns beside the lake's."""
+        if isinstance(batch, pa.Table):
+            for ours, lakes in self._called.items():
+                batch = batch.append_column(ours, batch[lakes])
+            return batch
         return batch.withColumns({ours: F.col(lakes) for ours, lakes in self._called.items()})
 
     def _report(self, written: Written, staged: Staged, seconds: float) -> None:
@@ -142,26 +150,27 @@ class PostgresSink:
 
     # Staging
 
-    def _stage(self, batch: DataFrame) -> tuple[UUID, Staged, tuple[Rejected, ...]]:
+    def _stage(self, batch: DataFrame | pa.Table) -> tuple[UUID, Staged, tuple[Rejected, ...]]:
         """COPY the batch; when the server finds text it cannot store, COPY again without those rows."""
         attempt = uuid4()
         rejected: tuple[Rejected, ...] = ()
         staged = self._copy(batch, attempt)
         if staged.sqlstate == BAD_TEXT:
-            unfit = not_copyable(batch, self._staged_columns)
-            rows = batch.where(unfit).select(*LINEAGE, "tenant_id").collect()
-            rejected = tuple(_rejected(tuple(row), BAD_TEXT, None) for row in rows)
+            rest, rows = storable(batch, self._staged_columns, (*LINEAGE, "tenant_id"))
+            rejected = tuple(_rejected(row, BAD_TEXT, None) for row in rows)
             attempt = uuid4()
-            staged = self._copy(batch.where(~unfit), attempt)
+            staged = self._copy(rest, attempt)
         if staged.sqlstate:
             raise classified(staged.sqlstate, f"COPY to staging.{self._path[-1]}")
         return attempt, staged, rejected
 
-    def _copy(self, batch: DataFrame, attempt: UUID) -> Staged:
+    def _copy(self, batch: DataFrame | pa.Table, attempt: UUID) -> Staged:
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
             self._staging, names(("attempt", *self._staged_columns))
         )
         target = CopyTarget(self._conninfo, statement.as_bytes(None))
+        if isinstance(batch, pa.Table):
+            return stage_here(batch, target, attempt, self._staged_columns)
         return stage(batch, target, attempt, self._staged_columns, self._postgres.copy_partitions)
 
     def _clear(self, connection: Connection, attempt: UUID) -> None:

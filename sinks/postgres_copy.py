@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -37,6 +38,8 @@ _SAID_BY_ARROW = (StringType, *_WITHOUT_TEXT)
 _MICROS = "_event_micros"
 _PLAIN = WriteOptions(include_header=False, batch_size=5_000)
 BAD_TEXT = "22021"  # character_not_in_repertoire: a NUL, or bytes that are not UTF-8
+# A DataFrame, or rows that are on the driver as a pyarrow.Table, which has no types.
+Batch = Any
 _Task = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 _RESULT = pa.schema(
     [("rows", pa.int64()), ("earliest", pa.int64()), ("latest", pa.int64()), ("sqlstate", pa.string())]
@@ -64,6 +67,50 @@ def stage(
         .collect()
     )
     return _summed(results)
+
+
+def stage_here(rows: pa.Table, target: CopyTarget, attempt: UUID, columns: Sequence[str]) -> Staged:
+    """The same of rows that are on the driver: one COPY, no task of Spark's."""
+    told = pa.table({name: plain(rows[name]) for name in columns})
+    sent = send(target, (Lines(part.num_rows, csv_lines(part, attempt)) for part in told.to_batches()))
+    if sent is None:
+        return Staged(0, None, None, None)
+    times = pc.min_max(rows["event_time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())).as_py()
+    return Staged(sent.rows, _moment(times["min"]), _moment(times["max"]), sent.sqlstate)
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column whose values Arrow writes as the server reads them; all else as text."""
+    kind = column.type
+    said = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_timestamp)
+    return column if any(test(kind) for test in said) else column.cast(pa.string())
+
+
+def storable(
+    batch: Batch, columns: Sequence[str], told: Sequence[str]
+) -> tuple[Batch, list[tuple[Any, ...]]]:
+    """The rows that PostgreSQL can store, and what is to be told of the others."""
+    if isinstance(batch, pa.Table):
+        here = not_copyable_here(batch, columns)
+        bad = batch.filter(here).select(list(told)).to_pylist()
+        return batch.filter(pc.invert(here)), [tuple(row.values()) for row in bad]
+    unfit = not_copyable(batch, columns)
+    return batch.where(~unfit), [tuple(row) for row in batch.where(unfit).select(*told).collect()]
+
+
+def not_copyable_here(rows: pa.Table, columns: Sequence[str]) -> pa.Array:
+    """`not_copyable` of rows that are on the driver, a boolean for each."""
+    texts = [
+        rows[name].cast(pa.binary()).to_pylist() for name in columns if pa.types.is_string(rows[name].type)
+    ]
+    return pa.array([any(map(_unfit, row)) for row in zip(*texts, strict=True)], pa.bool_())
+
+
+def _unfit(text: bytes | None) -> bool:
+    try:
+        return text is not None and "\0" in text.decode()
+    except UnicodeDecodeError:
+        return True
 
 
 def not_copyable(batch: DataFrame, columns: Sequence[str]) -> Column:

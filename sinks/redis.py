@@ -6,6 +6,7 @@ more, so memory is bounded by what arrives in a day, also when all is rebuilt.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
@@ -31,7 +32,7 @@ _TIMEOUT_S = 10.0
 _DIGITS = 20
 _ISO = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
 _COUNTS = "fresh BIGINT, replaced BIGINT, kept BIGINT, fault STRING"
-_SET = """
+SET_IF_NEWER = """
 local known = redis.call('HGET', KEYS[1], 'n')
 if known and known >= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'n', ARGV[1], 'v', ARGV[2])
@@ -52,6 +53,10 @@ class HotState:
 
     kind: str
     value: Callable[[], list[Column]]
+
+    def json(self) -> Column:
+        """A row's state as text, nulls and all."""
+        return F.to_json(F.struct(*self.value()), {"ignoreNullFields": "false"})
 
 
 def _iso(name: str) -> Column:
@@ -96,29 +101,42 @@ class Target:
         return Redis.from_url(self.url, password=self.password, **waits)
 
 
+def _target(settings: Settings, script: str) -> Target:
+    secret = settings.redis.password
+    return Target(settings.redis.url, secret.get_secret_value() if secret else None, script)
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Redis]:
+    """A client, whose faults are told as ours."""
+    try:
+        with _target(settings, "").client() as client:
+            yield client
+    except RedisError as fault:
+        raise _fault(_told(fault)) from None
+
+
 class RedisSink:
     """One kind of hot state, keyed by tenant and session."""
 
     name = "redis"
 
     def __init__(self, settings: Settings, query: str, state: HotState) -> None:
-        secret = settings.redis.password
-        password = secret.get_secret_value() if secret else None
-        self._set = Target(settings.redis.url, password, _SET)
-        self._remove = Target(settings.redis.url, password, _REMOVE)
+        self._set, self._remove = _target(settings, SET_IF_NEWER), _target(settings, _REMOVE)
+        self._settings = settings
         self._state = state
         self._query = query
 
     def setup(self) -> None:
         """Check that Redis answers. Raises SetupError for a refused login, TransientError without Redis."""
-        self._asked(lambda client: client.ping())
+        with connected(self._settings) as client:
+            client.ping()
 
     def write(self, batch: DataFrame) -> Written:
         """Set what is newer than what is there and came within a day."""
         began = monotonic()
-        value = F.to_json(F.struct(*self._state.value()), {"ignoreNullFields": "false"})
         expires = F.unix_millis("refined_at") + F.lit(TTL_S * 1000)
-        rows = batch.select(*self._identity(), value.alias("v"), expires.alias("expires"))
+        rows = batch.select(*self._identity(), self._state.json().alias("v"), expires.alias("expires"))
         done = self._run(self._set, rows)
         took = round(monotonic() - began, 3)
         kind, written = self._state.kind, Written(done["fresh"], done["replaced"], done["kept"])
@@ -131,13 +149,10 @@ class RedisSink:
 
     def reset(self) -> None:
         """Take away every key of this kind, a few at a time."""
-
-        def unlink(client: Redis) -> None:
+        with connected(self._settings) as client:
             found = client.scan_iter(f"*:session:*:{self._state.kind}", _AT_ONCE)
             while keys := list(islice(found, _AT_ONCE)):
                 client.unlink(*keys)
-
-        self._asked(unlink)
 
     def _identity(self) -> list[Column]:
         key = F.concat("tenant_id", F.lit(":session:"), "session_id", F.lit(f":{self._state.kind}"))
@@ -151,13 +166,6 @@ class RedisSink:
         if faults:
             raise _fault(faults[0])
         return {name: sum(row[name] for row in found) for name in ("fresh", "replaced", "kept")}
-
-    def _asked(self, ask: Callable[[Redis], object]) -> None:
-        try:
-            with self._set.client() as client:
-                ask(client)
-        except RedisError as fault:
-            raise _fault(_told(fault)) from None
 
 
 def _task(target: Target) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

@@ -28,11 +28,13 @@ from sinks.redis import METRICS, STATE, RedisSink
 @dataclass(frozen=True)
 class Route:
     """A table and where its new rows go. `make` is given settings and the query's name. Of a gold table,
-    whose rows are replaced, `key` says which are versions of one."""
+    whose rows are replaced, `key` says which are versions of one. `here`: the sink takes rows that are on the
+    driver, too."""
 
     table: Table
     make: Callable[[Settings, str], Sink]
     key: tuple[str, ...] = ()
+    here: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def _postgres(table: PostgresTable, outbox: Outbox | None = None) -> Callable[[S
     return lambda settings, query: PostgresSink(settings, query, table, outbox)
 
 
+_SESSION = ("tenant_id", "session_id")
+_HOUR = ("tenant_id", "metric", "window_start")
 # (domain, system) → what is delivered, by what
 SINKS: dict[tuple[str, str], Destination] = {
     ("leads", "postgres"): Destination(
@@ -76,14 +80,10 @@ SINKS: dict[tuple[str, str], Destination] = {
     ("leads", "dlq"): _letters("lead.dlq", *_streams("leads")),
     ("interactions", "postgres"): Destination(
         (
-            Route(AGENT_TURNS, _postgres(postgres_tables.AGENT_TURNS)),
-            Route(FRONTEND_INTERACTIONS, _postgres(postgres_tables.FRONTEND_ANALYTICS)),
-            Route(SESSION_KPIS, _postgres(postgres_tables.SESSION_KPIS), ("tenant_id", "session_id")),
-            Route(
-                BILLING_USAGE,
-                _postgres(postgres_tables.BILLING_USAGE),
-                ("tenant_id", "metric", "window_start"),
-            ),
+            Route(AGENT_TURNS, _postgres(postgres_tables.AGENT_TURNS), here=True),
+            Route(FRONTEND_INTERACTIONS, _postgres(postgres_tables.FRONTEND_ANALYTICS), here=True),
+            Route(SESSION_KPIS, _postgres(postgres_tables.SESSION_KPIS), _SESSION, here=True),
+            Route(BILLING_USAGE, _postgres(postgres_tables.BILLING_USAGE), _HOUR, here=True),
         )
     ),
     ("interactions", "redis"): Destination(
@@ -92,7 +92,7 @@ SINKS: dict[tuple[str, str], Destination] = {
             Route(
                 SESSION_KPIS,
                 lambda settings, query: RedisSink(settings, query, METRICS),
-                ("tenant_id", "session_id"),
+                _SESSION,
             ),
         )
     ),

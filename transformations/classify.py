@@ -149,7 +149,9 @@ class Classifier:
     def _silver(self, batch: pa.RecordBatch, stream: str, sound: Sound) -> pa.RecordBatch:
         table = SILVER[stream].name
         kind = self.schema.field(table).type
-        own = [_own_column(sound.columns[part.name], part.type) for part in kind]
+        # A column that no field fills any more stays, without values.
+        none: list[Any] = [None] * batch.num_rows
+        own = [_own_column(sound.columns.get(part.name, none), part.type) for part in kind]
         made = {
             "outcome": pa.repeat("silver", batch.num_rows),
             "tenant_id": sound.tenants,

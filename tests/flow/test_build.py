@@ -110,7 +110,7 @@ def test_gold_is_what_sql_over_silver_finds_whatever_came_late_twice_or_out_of_o
     spark: SparkSession, lake: Settings, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "FEW_KEYS", few)
-    for part in batches(3 if few else 2, 900):
+    for part in batches(3 if few else 2, 500):
         append(spark, lake, part)
         run(spark, lake, *FED)
         for name in ORACLES:

@@ -1,8 +1,10 @@
 """Marked commits: a batch is in a table once, whoever asks, and Delta itself knows the mark."""
 
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pyarrow.parquet import ParquetFile
 from pyspark.sql import SparkSession
@@ -161,3 +163,21 @@ def test_row_groups_of_files_that_are_put_together_are_of_few_rows(
     folder = Path(table_path(lake, NUMBERS.full_name))
     (made,) = live_files(folder)
     assert ParquetFile(folder / made["path"]).metadata.num_row_groups == 3
+
+
+def test_texts_of_rows_that_were_merged_can_be_asked_for(tmp_path: Path) -> None:
+    kind = pa.schema([("name", pa.string()), ("row_version", pa.int64()), ("event_date", pa.date32())])
+    path = str(tmp_path / "merged")
+    delta_log.create(path, kind, ["event_date"], {"delta.enableChangeDataFeed": "true"})
+    day = date(2026, 3, 1)
+    told = {"name": ["a", "b"], "row_version": [1, 2], "event_date": [day, day], "gone": [False, False]}
+    rows = pa.table(told)
+    columns = {name: f"made.{name}" for name in kind.names}
+    same = "kept.name = made.name AND kept.event_date IN (DATE '2026-03-01')"
+    for _ in range(2):
+        delta_log.merge(rows, path, same, columns, columns, "made.gone")
+    found = delta_log.read_days(
+        path, ["name", "row_version"], [day], pc.field("name").isin(pa.array(["b", "c"]))
+    )
+    assert found.to_pylist() == [{"name": "b", "row_version": 2}]
+    assert delta_log.read_days(path, ["name"], [date(2026, 3, 2)], None).num_rows == 0

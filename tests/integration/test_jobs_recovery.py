@@ -20,7 +20,7 @@ def test_lost_checkpoints_lose_and_double_nothing(world: World, prove: Prove) ->
     for number, lost in enumerate(losses):
         world.send(slice_of(number))
         world.forget(*lost)
-        world.done("run", "--once")
+        world.done("run", "--domain", "leads", "--once")
         check(world)
     prove(world)
 
@@ -33,17 +33,17 @@ def test_a_checkpoint_lost_after_a_crash_between_table_and_ledger_doubles_nothin
     dies(world, "refine.leads:after_write")
     world.forget("refine.leads")
     dies(world, "refine.leads:before_write")
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     check(world)
     for number, query in enumerate(("refine.leads", "ingest.leads"), 1):
         world.send(slice_of(number))
         dies(world, f"{query}:after_write")
         world.forget(query)
-        world.done("run", "--once")
+        world.done("run", "--domain", "leads", "--once")
         check(world)
     prove(world)
 
 
 def dies(world: World, failpoint: str) -> None:
-    ended = world.run("run", "--once", HEADWATER_FAILPOINT=failpoint)
+    ended = world.run("run", "--domain", "leads", "--once", HEADWATER_FAILPOINT=failpoint)
     assert ended.code == -9, f"{failpoint}: {ended.why}"

@@ -77,7 +77,9 @@ def broken() -> list[Sent]:
 def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prove: Prove) -> None:
     world.send(mixed())
     status_file = world.folder / "status.json"
-    first = world.done("run", "--once", "--run-id", "first", "--status-file", str(status_file))
+    first = world.done(
+        "run", "--domain", "leads", "--once", "--run-id", "first", "--status-file", str(status_file)
+    )
     assert json.loads(status_file.read_text()) == first
     assert (first["job"], first["run_id"], first["status"]) == ("run", "first", "ok")
     assert (first["duplicate"], first["dead"], first["no_consent"], first["erased"]) == (60, 25, 9, 0)
@@ -90,7 +92,7 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     counts = prove(world)
     before = (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger")))
 
-    second = world.done("run", "--once", "--prove", "--domain", "leads", "--trace", "k1")
+    second = world.done("run", "--domain", "leads", "--once", "--prove", "--trace", "k1")
     assert (second["status"], second["rows_in"], second["rows_out"]) == ("ok", 0, 0)
     assert second["table_versions"] == {}
     proof = second["proof"]["leads"]
@@ -109,7 +111,9 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     assert (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger"))) == before
 
     world.send([good("acme", "late")])
-    again = world.done("run", "--once", "--run-id", "first", "--status-file", str(status_file))
+    again = world.done(
+        "run", "--domain", "leads", "--once", "--run-id", "first", "--status-file", str(status_file)
+    )
     assert again["status"] == "noop"
     assert json.loads(status_file.read_text()) == again
     world.sent.popitem()
@@ -119,10 +123,10 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
 
 def test_a_run_that_proves_ends_with_3_when_a_destination_differs(world: World) -> None:
     world.send([good("acme", "k1"), good("acme", "k2")])
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     with psycopg.connect(dsn("headwater_owner", "postgres-owner", world.name)) as connection:
         connection.execute("UPDATE leads SET source = 'elsewhere' WHERE idempotency_key = 'k1'")
-    ended = world.run("run", "--once", "--prove")
+    ended = world.run("run", "--domain", "leads", "--once", "--prove")
     assert (ended.code, ended.status["error"]) == (3, "reconcile: postgres: 1 rows different")
 
 

@@ -71,7 +71,9 @@ def test_the_figures_for_programs_are_of_the_measured_part_only(tmp_path: Path) 
         http.due[key], http.confirmed[key] = due, due + 0.5
     http.sent[Kind.VALID] = 3
     seen = {"warm": 130.0, "first": 107.5, "second": 110.0}
-    measured = Measured("r-", {Way.HTTP: http}, {}, seen, {}, {}, Upload("", 0, 0), 60, 105.0, 50.0)
+    measured = Measured(
+        "r-", {Way.HTTP: http}, {}, seen, {}, {}, Upload("", 0, 0), 60, 105.0, 50.0, (Tally(), {})
+    )
     write(measured, Findings({}, {}, ["a fault"]), tmp_path / "figures.json")
     found = json.loads((tmp_path / "figures.json").read_text())
     assert found["latency_s"]["accepted_to_row"] == {"p50": 2.0, "p95": 3.5, "max": 3.5}

@@ -1,6 +1,7 @@
 """The lines of a COPY, and what a fault of PostgreSQL means to the sink, without a server."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from uuid import UUID
 
 import psycopg
@@ -13,7 +14,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
 from headwater.errors import HeadwaterError, SetupError, TransientError
 from headwater.postgres import classified, sqlstate_of
-from sinks.postgres_copy import CopyTarget, csv_lines
+from sinks.postgres_copy import CopyTarget, csv_lines, not_copyable_here, plain
 from sinks.postgres_upsert import upsert_statement
 
 OUTAGES = "08006 08001 53300 57P01 57P03 57014 58030 25006 40001 40P01 55P03 XX000".split()
@@ -114,3 +115,27 @@ def test_only_keys_of_text_are_compared_by_their_bytes(kind: str, by_bytes: bool
     statement = upsert_statement(*names, ["k"], ["k", "row_version"], types, None).as_string()
     assert ('DISTINCT ON ("k" COLLATE "C")' in statement) is by_bytes
     assert ('ORDER BY "k" COLLATE "C", row_version::bigint DESC' in statement) is by_bytes
+
+
+def test_rows_on_the_driver_become_the_lines_that_copy_reads() -> None:
+    rows = pa.table(
+        {
+            "text": pa.array(['a"b', None]),
+            "amount": pa.array([Decimal("0.000001"), Decimal("-12.500000")], pa.decimal128(30, 6)),
+            "share": pa.array([0.5, 1e300]),
+            "day": pa.array([0, 19_000], pa.date32()),
+            "here": pa.array([True, None]),
+        }
+    )
+    told = pa.table({name: plain(rows[name]) for name in rows.column_names}).to_batches()[0]
+    lines = bytes(csv_lines(told, UUID(int=0))).decode().splitlines()
+    assert [line.split(",", 1)[1] for line in lines] == [
+        '"a""b","0.000001","0.5","1970-01-01",true',
+        ',"-12.500000","1e+300","2022-01-08",',
+    ]
+
+
+def test_a_text_that_postgresql_cannot_store_is_found_on_the_driver() -> None:
+    bad = pa.array([b"fine", b"a\0b", b"\xff", None]).cast(pa.string(), safe=False)
+    rows = pa.table({"text": bad, "number": [1, 2, 3, 4]})
+    assert not_copyable_here(rows, ["text", "number"]).to_pylist() == [False, True, True, False]

@@ -47,7 +47,7 @@ class Kpi:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of `source` that are needed."""
-        names = [name for name in self.key if name in _names(self.source)]
+        names = [name for name in self.key if name in column_names(self.source)]
         return tuple(dict.fromkeys([*names, *self.identity, *self.reads, *_TIMES, "row_version", *_PLACE]))
 
     def count(self, rows: DataFrame) -> DataFrame:
@@ -60,7 +60,7 @@ class Kpi:
         version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
         day = F.to_date(self.day)
         made = counted.withColumns({"event_date": day, "row_version": version, "extras": nothing})
-        return made.select(*_names(self.gold))
+        return made.select(*column_names(self.gold))
 
     def touched(self, rows: DataFrame) -> DataFrame:
         """New rows of `source` → the keys that they change, and the days they are of, once each."""
@@ -90,7 +90,7 @@ def _lineage() -> list[Column]:
     return [*times, *[place[name].alias(name) for name in _PLACE]]
 
 
-def _names(table: Table) -> list[str]:
+def column_names(table: Table) -> list[str]:
     """The columns in their order; commas inside of brackets do not separate."""
     depth, names = 0, [""]
     for letter in table.columns:

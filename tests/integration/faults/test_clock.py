@@ -51,7 +51,7 @@ def test_leads_that_an_api_receives_by_a_wrong_clock_are_all_kept_and_the_first_
     # A token is dated: by a wrong clock it is of the future, or has expired. By a right one it is good again.
     assert by_token == [202, 401, 401, 202]
 
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     silver = world.silver()
     assert {key for _, key in silver} == {*first, "token0", "token3"}
     for key, received_at in first.items():
@@ -105,7 +105,7 @@ def test_deliveries_are_signed_and_tried_again_by_the_databases_clock(
     crm["ALLOW_PRIVATE"] = json.dumps(["127.0.0.0/8"])
     env = {f"HEADWATER_CONNECTORS__CRM__{name}": value for name, value in crm.items()} | clock.env
     world.send([good("acme", f"k{n}") for n in range(3)])
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
 
     receiver.plan([{"status": 503, "times": 3}])
     clock.set(DAY_S)

@@ -55,7 +55,7 @@ def test_executors_killed_in_mid_stream_lose_and_double_nothing(
     world.done("refine", "--domain", "leads", "--once")
     world.done("deliver", "--domain", "leads", "--to", "postgres", "--once")
 
-    job = world.start("run")
+    job = world.start("run", "--domain", "leads")
     first = {process.pid for process in eventually(lambda: all_of(cluster), "executors", _ARRIVES_WITHIN_S)}
     for number in range(1, 9):
         world.send(slice_of(number))
@@ -68,7 +68,7 @@ def test_executors_killed_in_mid_stream_lose_and_double_nothing(
     job.terminate()
     ended = job.wait()
     assert ended.code == 0, ended.why
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     check(world)
     check_topics(world)
     prove(world)

@@ -35,12 +35,12 @@ LETTERS = "deliver.leads.dlq"
 
 def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(world: World, prove: Prove) -> None:
     world.send(slice_of(0))
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     for query, folder, damage in DELIVERIES:
         damage(newest(world.lake / "_checkpoints" / query / folder))
     halved(newest(world.lake / "_checkpoints" / LETTERS))
     world.send(slice_of(1))
-    stopped = world.run("run", "--once")
+    stopped = world.run("run", "--domain", "leads", "--once")
     assert stopped.code == 2, stopped.why
     lines = [json.loads(line) for line in stopped.log.read_text().splitlines() if line.startswith("{")]
     told = {line["query"]: line["why"] for line in lines if line["event"] == "query_stopped"}
@@ -51,7 +51,7 @@ def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(world: Wor
     assert (stopped.code, REMEDY in stopped.status["error"]) == (2, True), stopped.why
 
     world.forget(*told, LETTERS)
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     check(world)
     check_topics(world)
 
@@ -59,10 +59,10 @@ def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(world: Wor
         if file.suffix in (".changelog", ".zip", ".delta"):
             halved(file)
     world.send(slice_of(2))
-    stopped = world.run("run", "--once")
+    stopped = world.run("run", "--domain", "leads", "--once")
     assert (stopped.code, REMEDY in stopped.status["error"]) == (2, True), stopped.why
     world.forget("refine.leads")
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     check(world)
     prove(world)
 

@@ -49,7 +49,7 @@ def disk(world: World) -> Iterator[Path]:
 
 def test_a_full_disk_is_an_outage_that_passes(world: World, disk: Path) -> None:
     world.send(slice_of(0, 20))
-    job = world.start("run")
+    job = world.start("run", "--domain", "leads")
     eventually(lambda: arrived(world), "the first leads are in PostgreSQL", _ARRIVES_WITHIN_S)
     filler = disk / "filler"
     fill(filler)
@@ -61,7 +61,7 @@ def test_a_full_disk_is_an_outage_that_passes(world: World, disk: Path) -> None:
     job.terminate()
     ended = job.wait()
     assert ended.code == 0, ended.why
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     check(world)
 
 

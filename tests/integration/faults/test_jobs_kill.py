@@ -58,13 +58,13 @@ def test_a_kill_at_any_point_leaves_what_an_undisturbed_run_makes(
         ended = world.run(*job_of(failpoint), "--once", HEADWATER_FAILPOINT=failpoint, **small)
         assert ended.code == -9, f"{failpoint}: {ended.why}"
         nothing_doubled(world, failpoint)
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     check(world)
     check_topics(world)
     prove(world)
 
     twin.sent = world.sent
-    twin.done("run", "--once")
+    twin.done("run", "--domain", "leads", "--once")
     assert end_state(world) == end_state(twin)
 
 
@@ -72,7 +72,7 @@ def job_of(failpoint: str) -> list[str]:
     """`run` for the first kill of a query, and for the others the job that has this query alone."""
     query = failpoint.partition(":")[0]
     if next(other for other in FAILPOINTS if other.startswith(f"{query}:")) == failpoint:
-        return ["run"]
+        return ["run", "--domain", "leads"]
     verb, domain, *system = query.split(".")
     return [verb, "--domain", domain, *[word for name in system for word in ("--to", name)]]
 

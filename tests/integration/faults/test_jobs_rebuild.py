@@ -31,7 +31,7 @@ def test_a_flood_of_one_event_is_one_row_and_a_garbled_destination_is_rebuilt(
     world: World, prove: Prove, spark: SparkSession
 ) -> None:
     world.send(flood())
-    status = world.done("run", "--once")
+    status = world.done("run", "--domain", "leads", "--once")
     assert (status["duplicate"], status["dead"]) == (COPIES - 1, 5)
     check(world)
     prove(world)
@@ -45,7 +45,7 @@ def test_a_flood_of_one_event_is_one_row_and_a_garbled_destination_is_rebuilt(
     # As if the same events came again after the window: silver has them twice, destinations the newest.
     enter_again(spark, world, "k1", hours=5)
     enter_again(spark, world, "k2", hours=-5)
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     times = {key: row["received_at"].hour for (_, key), row in world.postgres().items()}
     assert (times["k1"], times["k2"]) == (17, 12)
     assert {d["received_at"].hour for d in documents_of(world, "k1")} == {17}
@@ -94,7 +94,7 @@ def test_a_batch_that_is_mostly_broken_stops_before_it_writes_until_someone_acce
 ) -> None:
     world.send([dead("acme", f"b{n}", "missing_required", payload__email=None) for n in range(1_000)])
     world.send([good("acme", f"k{n}") for n in range(500)])
-    stopped = world.run("run", "--once")
+    stopped = world.run("run", "--domain", "leads", "--once")
     assert stopped.code == 3, stopped.why
     assert "missing_required" in stopped.status["error"]
     assert "--accept-batch 0" in stopped.status["error"]
@@ -106,6 +106,6 @@ def test_a_batch_that_is_mostly_broken_stops_before_it_writes_until_someone_acce
     assert (status["rows_in"], status["rows_out"], status["dead"]) == (1_500, 500, 1_000)
     decided = [row["error"] for row in world.table("ops.job_runs") if row["status"] == "accepted"]
     assert len(decided) == 1 and "1000 of 1500 records of lead.ingest in batch 0 fail" in decided[0]
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     check(world)
     prove(world)

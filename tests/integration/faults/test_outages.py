@@ -202,7 +202,7 @@ def test_afterwards_it_stops_with_0_all_agree_and_nobody_is_named_anywhere(outag
     outages.elasticsearch.refuse = Refusing()
     late = refused("late")
     places = world.send(late)
-    world.done("run", "--once")
+    world.done("run", "--domain", "leads", "--once")
     check_letters(outages, dict(zip(places, late, strict=True)))
     check(world)
     check_topics(world)
