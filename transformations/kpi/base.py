@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from schemas.tables import Table
+from schemas.tables import Table, column_names
 from transformations.billing import Books
 
 Transform = Callable[[DataFrame], DataFrame]
@@ -91,12 +91,4 @@ def _lineage() -> list[Column]:
 
 
 def _names(table: Table) -> list[str]:
-    """The columns in their order; commas inside of brackets do not separate."""
-    depth, names = 0, [""]
-    for letter in table.columns:
-        depth += (letter in "<(") - (letter in ">)")
-        if letter == "," and not depth:
-            names.append("")
-        else:
-            names[-1] += letter
-    return [name.split()[0] for name in names]
+    return column_names(table.columns)
