@@ -15,7 +15,7 @@ from headwater.settings import Settings
 from headwater.tables import append_rows, ensure_table
 from jobs.build import BUILT, Build
 from jobs.close_period import close_period
-from jobs.queries import Context, Query
+from jobs.queries import Context
 from jobs.refine import Refine
 from jobs.runtime import Runtime
 from local.bronze import bronze_rows
@@ -44,12 +44,11 @@ def make_small_lake(spark: SparkSession, settings: Settings) -> None:
     later = list(islice((event for event in more if event.topic == _USAGE), LATER))
     context = Context(spark, settings, "small-lake")
     _arrive(context, first, 0)
-    _run(context, Refine(context, _DOMAIN))
-    _run(context, *[Build(context, name) for name in sorted(BUILT)])
+    for name in sorted(BUILT):
+        Build(context, name).prepare()  # without a checkpoint it counts all there is
     close_period(context, CLOSED)
     _arrive(context, later, EVENTS)
-    _run(context, Refine(context, _DOMAIN))
-    _run(context, Build(context, "usage"))
+    Build(context, "usage").prepare()
 
 
 def _arrive(context: Context, events: list[Event], offset: int) -> None:
@@ -60,7 +59,4 @@ def _arrive(context: Context, events: list[Event], offset: int) -> None:
     ensure_table(context.spark, context.settings, table)
     for mine in by_topic.values():
         append_rows(context.spark, bronze_rows(mine, 0, offset), context.settings, table.full_name)
-
-
-def _run(context: Context, *queries: Query) -> None:
-    Runtime(context, once=True).run(list(queries))
+    Runtime(context, once=True).run([Refine(context, _DOMAIN)])
