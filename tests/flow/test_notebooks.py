@@ -21,7 +21,7 @@ from tests.flow.small_lake import make_small_lake
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LEFT_BEHIND = ("spark-warehouse", "metastore_db", "derby.log")
-_LIMIT_S = 400  # of a machine that has much else to do; alone a minute
+_LIMIT_S = 400  # of a machine that has much else to do
 
 
 @pytest.fixture(scope="module")
