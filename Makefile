@@ -11,12 +11,14 @@ VENV := .venv/bin
 # Stamps carry a digest of the list they were made from: a changed list is a new stamp.
 REQUIREMENTS := $(shell sha256sum requirements.txt | cut -c1-16)
 REQUIREMENTS_BENCH := $(shell sha256sum requirements-bench.txt | cut -c1-16)
+REQUIREMENTS_NOTEBOOKS := $(shell sha256sum requirements-notebooks.txt | cut -c1-16)
 POM := $(shell sha256sum pom.xml | cut -c1-16)
 INSTALLED := .venv/.requirements-$(REQUIREMENTS)
 INSTALLED_BENCH := .venv/.requirements-bench-$(REQUIREMENTS_BENCH)
+INSTALLED_NOTEBOOKS := .venv/.requirements-notebooks-$(REQUIREMENTS_NOTEBOOKS)
 JARS := jars/.pom-$(POM)
 
-.PHONY: help setup tools servers up down status logs demo test browser test-faults compiler with-stack archive test-fast check bench clean
+.PHONY: help setup tools servers up down status logs demo test browser test-faults compiler with-stack archive test-fast check bench notebook clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +41,7 @@ demo: setup ## Run the whole way once: events in, tables and sinks out
 	@$(VENV)/python -m local demo
 
 test: TESTS =
-test: browser with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
+test: browser $(INSTALLED_NOTEBOOKS) with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
 
 # Two files at a time: much of it is waiting for outages to pass.
 test-faults: TESTS = tests/integration/faults -n 2 --dist loadfile
@@ -71,6 +73,10 @@ check: $(INSTALLED) ## Lint, formatting, types and import rules
 bench: setup $(INSTALLED_BENCH) ## Race against peers: make bench [RACES="bronze api"] [ROWS=n] [ROUNDS=n] [OUT=folder]
 	@$(VENV)/python -m tests.perf.bench $(RACES) $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(OUT),--out $(OUT))
 
+# Notebooks import what a checkout has; they read HEADWATER_LAKE, or the local lake.
+notebook: setup $(INSTALLED_NOTEBOOKS) ## Open JupyterLab on the notebooks, which read the lake
+	@PYTHONPATH=$(CURDIR) $(VENV)/jupyter-lab notebooks
+
 clean: down ## Stop the stack; remove .venv, jars and .local (data, lake and secrets, too)
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m local uninstall; fi
 	@for folder in .venv jars .local; do \
@@ -91,6 +97,11 @@ $(INSTALLED_BENCH): $(INSTALLED)
 	@echo "bench: the peers' Python packages into .venv" >&2
 	@$(VENV)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.txt
 	@rm -f .venv/.requirements-bench-*; touch $@
+
+$(INSTALLED_NOTEBOOKS): $(INSTALLED)
+	@echo "notebooks: JupyterLab and nbmake into .venv" >&2
+	@$(VENV)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-notebooks.txt
+	@rm -f .venv/.requirements-notebooks-*; touch $@
 
 $(JARS): | tools
 	@echo "setup: Spark's jars into jars/" >&2

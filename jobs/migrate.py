@@ -8,23 +8,18 @@ from pyspark.sql.types import StructField
 from headwater.errors import SetupError
 from headwater.tables import add_columns, ensure_table, exists, read_table
 from jobs.queries import Context
-from schemas.contract import contracts
-from schemas.gold import BILLING_PERIODS
+from schemas.comments import lake_tables
 from schemas.migrate import upgrade
-from schemas.tables import OPS, UPLOADED_ROWS, Table, bronze, silver_tables
+from schemas.tables import Table
 from schemas.topics import create_topics
 from sinks.registry import SINKS
-from transformations.kpi.registry import KPIS
 
 
 def migrate(context: Context) -> list[str]:
     """What was changed, a line each. Raises SetupError where a column has another type than it should."""
     spark, settings = context.spark, context.settings
     done = [f"topic {name} created" for name in create_topics(settings)]
-    domains = sorted({c.domain for c in contracts().values()})
-    tables: list[Table] = [*map(bronze, domains), *silver_tables(sorted(contracts())), UPLOADED_ROWS, *OPS]
-    tables += [*[kpi.gold for kpi in KPIS.values()], BILLING_PERIODS]
-    for table in tables:
+    for table in lake_tables():
         if exists(spark, settings, table.full_name):
             done += _evolve(context, table)
         elif ensure_table(spark, settings, table):

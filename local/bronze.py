@@ -1,4 +1,4 @@
-"""Sample events → rows of bronze.leads, for what measures or warms up refine without Kafka."""
+"""Sample events → rows of bronze, for what measures, warms up or tries refine without Kafka."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ _HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 
 def bronze_rows(events: list[Event], partition: int, first: int) -> pa.Table:
-    """Records of one partition of lead.ingest, from offset `first` on, as ingest would have written them."""
+    """Records of one partition of each topic, from offset `first` on, as ingest would have written them."""
     now, count = datetime.now(UTC), len(events)
     moment = pa.timestamp("us", tz="UTC")
     return pa.table(
@@ -18,7 +18,7 @@ def bronze_rows(events: list[Event], partition: int, first: int) -> pa.Table:
             "key": [f"{e.tenant}|{e.key}".encode() for e in events],
             "value": [e.body for e in events],
             "headers": pa.array([[]] * count, _HEADERS),
-            "topic": ["lead.ingest"] * count,
+            "topic": [e.topic for e in events],
             "partition": pa.array([partition] * count, pa.int32()),
             "offset": pa.array(range(first, first + count), pa.int64()),
             "kafka_timestamp": pa.array([now] * count, moment),

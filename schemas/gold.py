@@ -77,3 +77,13 @@ TOOL_HOURLY = _gold(
         p95_duration_ms DOUBLE""",
     "window_start",
 )
+GOLD = (
+    SESSION_KPIS,
+    USAGE_HOURLY,
+    BILLING_USAGE,
+    BILLING_DAILY,
+    BILLING_PERIODS,
+    FRONTEND_HOURLY,
+    WIDGET_HOURLY,
+    TOOL_HOURLY,
+)

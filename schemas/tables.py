@@ -39,6 +39,18 @@ class Table:
         return f"{self.layer}.{self.name}"
 
 
+def column_names(columns: str) -> list[str]:
+    """The names in a DDL string, in their order; commas inside of brackets do not separate."""
+    depth, names = 0, [""]
+    for letter in columns:
+        depth += (letter in "<(") - (letter in ">)")
+        if letter == "," and not depth:
+            names.append("")
+        else:
+            names[-1] += letter
+    return [name.split()[0] for name in names]
+
+
 def bronze(domain: str) -> Table:
     """One raw table per domain: Kafka records as bytes, once each by (topic, partition, offset)."""
     return Table(

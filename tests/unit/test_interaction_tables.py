@@ -6,11 +6,10 @@ import pytest
 
 from schemas.contract import domain_contracts
 from schemas.gold import BILLING_USAGE, SESSION_KPIS
-from schemas.tables import AGENT_TURNS, FRONTEND_INTERACTIONS, SILVER, Table
+from schemas.tables import AGENT_TURNS, FRONTEND_INTERACTIONS, SILVER, Table, column_names
 from sinks import postgres_tables
 from sinks.postgres_tables import PostgresTable
 from sinks.registry import SINKS
-from transformations.kpi.base import column_names
 from transformations.kpi.registry import KPIS
 
 revision = import_module("schemas.migrations.versions.0007_interactions")
@@ -35,7 +34,7 @@ def test_the_sink_fills_every_column_that_the_database_does_not(name: str) -> No
 @pytest.mark.parametrize("name", OURS)
 def test_every_column_is_one_of_the_lake(name: str) -> None:
     table, source = OURS[name]
-    assert {table.called.get(column, column) for column in table.columns} <= set(column_names(source))
+    assert {table.called.get(column, column) for column in table.columns} <= set(column_names(source.columns))
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -55,5 +54,5 @@ def test_the_key_of_a_gold_route_is_that_of_its_kpi() -> None:
 def test_columns_of_gold_with_statistics_are_not_personal() -> None:
     tables = [*[kpi.gold for kpi in KPIS.values()], *SILVER.values()]
     for table in tables:
-        assert {*table.statistics, *table.partitions} <= set(column_names(table)), table.full_name
+        assert {*table.statistics, *table.partitions} <= set(column_names(table.columns)), table.full_name
         assert PERSONAL & set(table.statistics) == set(), table.full_name

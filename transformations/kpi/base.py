@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from schemas.tables import Table
+from schemas.tables import Table, column_names
 from transformations.billing import Books
 
 Transform = Callable[[DataFrame], DataFrame]
@@ -47,7 +47,7 @@ class Kpi:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of `source` that are needed."""
-        names = [name for name in self.key if name in column_names(self.source)]
+        names = [name for name in self.key if name in column_names(self.source.columns)]
         return tuple(dict.fromkeys([*names, *self.identity, *self.reads, *_TIMES, "row_version", *_PLACE]))
 
     def count(self, rows: DataFrame) -> DataFrame:
@@ -60,7 +60,7 @@ class Kpi:
         version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
         day = F.to_date(self.day)
         made = counted.withColumns({"event_date": day, "row_version": version, "extras": nothing})
-        return made.select(*column_names(self.gold))
+        return made.select(*column_names(self.gold.columns))
 
     def touched(self, rows: DataFrame) -> DataFrame:
         """New rows of `source` → the keys that they change, and the days they are of, once each."""
@@ -88,15 +88,3 @@ def _lineage() -> list[Column]:
     place = F.max_by(F.struct(*_PLACE), "row_version")
     times = [F.max(name).alias(name) for name in _TIMES]
     return [*times, *[place[name].alias(name) for name in _PLACE]]
-
-
-def column_names(table: Table) -> list[str]:
-    """The columns in their order; commas inside of brackets do not separate."""
-    depth, names = 0, [""]
-    for letter in table.columns:
-        depth += (letter in "<(") - (letter in ">)")
-        if letter == "," and not depth:
-            names.append("")
-        else:
-            names[-1] += letter
-    return [name.split()[0] for name in names]
