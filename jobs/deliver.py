@@ -19,7 +19,7 @@ from headwater.execution import query_id
 from headwater.failpoints import fail_at
 from headwater.files import delete_folder
 from headwater.metrics import DEAD, EVENTS
-from headwater.tables import append_once, checkpoint_path, ensure_table, table_path
+from headwater.tables import append_once, checkpoint_path, ensure_table, frame_of, table_path
 from jobs.queries import Context
 from jobs.rejects import rejected_letters
 from schemas.tables import DEAD_LETTERS, SILVER
@@ -132,7 +132,7 @@ class Deliver:
             changes.unpersist()
 
     def _deliver_few(self, route: Route, sink: Sink, rows: pa.Table) -> Written:
-        frame = self.context.spark.createDataFrame
+        frame = partial(frame_of, self.context.spark)
         if route.key:
             rows, gone = latest_here(rows, route.key)
             if gone.num_rows:
