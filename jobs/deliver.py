@@ -132,12 +132,12 @@ class Deliver:
             changes.unpersist()
 
     def _deliver_few(self, route: Route, sink: Sink, rows: pa.Table) -> Written:
-        spark = self.context.spark
+        frame = partial(frame_of, self.context.spark)
         if route.key:
             rows, gone = latest_here(rows, route.key)
             if gone.num_rows:
-                cast(KeyedSink, sink).remove(frame_of(spark, gone))
-        return cast(HereSink, sink).write(rows) if route.here else sink.write(frame_of(spark, rows))
+                cast(KeyedSink, sink).remove(frame(gone))
+        return cast(HereSink, sink).write(rows) if route.here else sink.write(frame(rows))
 
     def _count(self, route: Route, sink: Sink, written: Written) -> None:
         streams = [stream for stream, table in SILVER.items() if table == route.table]
