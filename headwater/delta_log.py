@@ -134,9 +134,7 @@ def read(path: str, columns: list[str], where: tuple[str, str | list[str]] | Non
     process that ends soon after is sometimes aborted.
     """
     table = _opened(path)
-    # Only what is below the folder, which comes back percent-encoded.
-    depth = len(table.metadata().partition_columns) + 1
-    files = ["/".join((path, *uri.rsplit("/", depth)[1:])) for uri in table.file_uris()]
+    files = _files(table, path, table.file_uris())
     schema = _schema(table)
     if not files:
         return schema.empty_table().select(columns)
@@ -157,14 +155,18 @@ def read_days(
     """
     table = _opened(path)
     texts = None if days is None else [("event_date", "in", [day.isoformat() for day in days])]
-    uris = table.file_uris(file_pruning_predicate=texts)
-    # Only what is below the folder, which comes back percent-encoded.
-    files = ["/".join((path, *uri.rsplit("/", 2)[1:])) for uri in uris]
+    files = _files(table, path, table.file_uris(file_pruning_predicate=texts))
     schema = _schema(table)
     if not files:
         return schema.empty_table().select(columns)
     rows = dataset(files, schema=schema, format="parquet", partitioning="hive")
     return _fitting(rows, columns, where)
+
+
+def _files(table: DeltaTable, path: str, uris: Sequence[str]) -> list[str]:
+    """Where the table's files are: of a URI only what is below the folder, which comes percent-encoded."""
+    depth = len(table.metadata().partition_columns) + 1
+    return ["/".join((path, *uri.rsplit("/", depth)[1:])) for uri in uris]
 
 
 def _fitting(rows: Dataset, columns: Sequence[str], where: pc.Expression | None) -> pa.Table:
