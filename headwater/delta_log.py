@@ -23,7 +23,6 @@ _TABLES_KEPT_OPEN = 64
 # the tables themselves ask Spark for none.
 CHECKPOINT_EVERY = 50
 NO_CHECKPOINTS = "1000000000"
-SMALL_BYTES = 32 << 20  # files of less are put together
 GROUP_ROWS = 512
 
 
@@ -102,21 +101,37 @@ def merge(
     return _checkpointed(path, version(path))
 
 
-def compact(path: str, at_least: int) -> int:
-    """Put small files of the table together, if there are so many: how many went. No row changes, and streams
-    that read the table see none of it.
+def compact(path: str, small_bytes: int, at_least: int) -> int:
+    """Put files of less than `small_bytes` together, to about that, where a partition has so many: how many
+    went. No row changes, and streams that read the table see none of it.
 
     Whoever commits, delta-rs or Spark, looks at every file that the table has. Row groups are of few rows,
     for they are held in memory, and a row may be long: Arrow takes 2 GiB of one column.
     """
     table = _opened(path)
-    sizes = pa.table(table.get_add_actions())["size_bytes"]
-    if (pc.sum(pc.less(sizes, SMALL_BYTES)).as_py() or 0) < at_least:
-        return 0
     few = WriterProperties(compression="ZSTD", max_row_group_size=GROUP_ROWS)
-    found = table.optimize.compact(target_size=SMALL_BYTES, max_concurrent_tasks=1, writer_properties=few)
-    _checkpointed(path, version(path))
-    return int(found["numFilesRemoved"])
+    went = 0
+    for part in _crowded(table, small_bytes, at_least):
+        found = table.optimize.compact(
+            part, target_size=small_bytes, max_concurrent_tasks=1, writer_properties=few
+        )
+        went += int(found["numFilesRemoved"])
+        _checkpointed(path, version(path))
+    return went
+
+
+def _crowded(table: DeltaTable, small_bytes: int, at_least: int) -> list[list[tuple[str, str, str]] | None]:
+    """The partitions with so many small files, as delta-rs names them; None is a table without partitions."""
+    files = pa.table(table.get_add_actions(flatten=True))
+    small = files.filter(pc.less(files["size_bytes"], small_bytes))
+    names = table.metadata().partition_columns
+    if not names:
+        return [None] if 0 < at_least <= small.num_rows else []
+    keys = [f"partition.{name}" for name in names]
+    counted = small.select(keys).group_by(keys).aggregate([([], "count_all")])
+    crowded = counted.filter(pc.greater_equal(counted["count_all"], at_least))
+    rows = zip(*[crowded[key].to_pylist() for key in keys], strict=True)
+    return [[(name, "=", str(value)) for name, value in zip(names, row, strict=True)] for row in rows]
 
 
 def _checkpointed(path: str, version: int) -> bool:

@@ -162,12 +162,13 @@ def append_rows(
             trim(settings.lake_root, path, delta_log.table_id(path))
 
 
-def compact(settings: Settings, full_name: str, at_least: int) -> int:
-    """Put the small files of a table of a local lake together, if there are so many: how many went."""
+def compact(settings: Settings, full_name: str, small_bytes: int, at_least: int) -> int:
+    """Put files of less than `small_bytes` together in a local lake, where a partition has so many: how many
+    went."""
     if settings.lake_is_remote:
         return 0
     with commit_lock(settings.lake_root, full_name):
-        return delta_log.compact(table_path(settings, full_name), at_least)
+        return delta_log.compact(table_path(settings, full_name), small_bytes, at_least)
 
 
 def _is_new(path: str, application: str, batch_id: int) -> bool:

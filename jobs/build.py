@@ -115,7 +115,9 @@ class Build:
         if isinstance(new, pa.Table):
             found = new.select([*kpi.key, "event_date"])
         else:
-            found = new.transform(kpi.touched).limit(FEW_KEYS + 1).toArrow()
+            # Of a local lake in one piece, whose keys are told apart without a shuffle.
+            rows = new if settings.lake_is_remote else new.coalesce(1)
+            found = rows.transform(kpi.touched).limit(FEW_KEYS + 1).toArrow()
         if not found.num_rows:
             return None
         EVENTS.labels(self.name, kpi.gold.full_name, "built").inc(found.num_rows)
@@ -123,8 +125,9 @@ class Build:
         key = (*kpi.key, *kpi.also)
         if found.num_rows <= FEW_KEYS and not settings.lake_is_remote:
             days = few_days(settings, kpi, found)
-            keys = frame_of(spark, found.select(kpi.key).group_by(kpi.key).aggregate([]))
-            few = self._rows(kpi, keys, few_rows(spark, settings, kpi, found, days)).toArrow()
+            keys = frame_of(spark, found.select(kpi.key).group_by(kpi.key).aggregate([])).coalesce(1)
+            mine = few_rows(spark, settings, kpi, found, days).transform(kpi.keyed)
+            few = self._rows(kpi, keys, mine.join(keys, [*kpi.key], "left_semi")).toArrow()
             replace_by_key(few, settings, kpi.gold.full_name, key, days)
             return few
         rows = frame_of(spark, new) if isinstance(new, pa.Table) else new
@@ -133,14 +136,15 @@ class Build:
             keys = touched.select(*kpi.key).distinct()
             days = self._days(kpi, keys, touched)
             source = read_table(spark, settings, kpi.source.full_name)
-            made = self._rows(kpi, keys, source.where(F.col("event_date").isin(days))).localCheckpoint()
+            mine = source.where(F.col("event_date").isin(days)).transform(kpi.keyed)
+            mine = mine.join(F.broadcast(keys), [*kpi.key], "left_semi")
+            made = self._rows(kpi, keys, mine).localCheckpoint()
             replace_by_key(made, settings, kpi.gold.full_name, key, days)
             return made
         finally:
             touched.unpersist()
 
-    def _rows(self, kpi: Kpi, keys: DataFrame, rows: DataFrame) -> DataFrame:
-        mine = rows.transform(kpi.keyed).join(F.broadcast(keys), [*kpi.key], "left_semi")
+    def _rows(self, kpi: Kpi, keys: DataFrame, mine: DataFrame) -> DataFrame:
         counted = keys.join(kpi.count(mine), [*kpi.key], "left")
         made = counted.withColumn(GONE, F.col("row_version").isNull())
         return made.transform(kpi.settled) if kpi.settled else made

@@ -13,10 +13,11 @@ from headwater.errors import LostError, QualityError, SetupError
 from headwater.log import logger
 from headwater.metrics import DEAD, EVENTS, IMPORTS, PENDING
 from headwater.tables import ensure_table
+from jobs.compact import compact_tables
 from jobs.faults import translate
 from jobs.import_attempt import Attempt
 from jobs.import_lease import BrokenOffError, Lease, Why
-from jobs.import_leftovers import compact_tables, drop_files, sweep
+from jobs.import_leftovers import drop_files, sweep
 from jobs.import_letters import write_letters
 from jobs.import_outcomes import WORTH_A_RETRY, TooManyInvalidError, outcome
 from jobs.import_stage import QUERY
@@ -33,6 +34,7 @@ SWEEP_EVERY_S = 3600.0
 COUNT_EVERY_S = 15.0
 DROP_AGAIN_S = 60.0  # after a file that could not be deleted
 COMPACT_EVERY = 200  # jobs, each a file of the tables
+SMALL_BYTES = 32 << 20
 _log = logger(__name__)
 
 
@@ -157,7 +159,8 @@ class ImportFiles:
         """After many jobs, and once when nothing is due."""
         if self._done_since >= COMPACT_EVERY or (idle and not self._compacted):
             self._done_since, self._compacted = 0, True
-            compact_tables(self._settings, COMPACT_EVERY)
+            tables = (UPLOADED_ROWS, DEAD_LETTERS)
+            compact_tables(self._settings, tables, SMALL_BYTES, COMPACT_EVERY)
 
     def _clear_up(self) -> None:
         """Files of jobs that are over; now and then what was left by killed uploads and workers; a count."""

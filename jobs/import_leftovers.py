@@ -1,5 +1,4 @@
-"""What imports leave behind: files of jobs that are over, files without a job, what killed workers made, and
-small files of tables.
+"""What imports leave behind: files of jobs that are over, files without a job, and what killed workers made.
 
 Safe to run again, and by several workers at once: to delete what is gone is fine.
 """
@@ -12,11 +11,8 @@ from headwater.errors import HeadwaterError, TransientError
 from headwater.failpoints import fail_at
 from headwater.log import logger
 from headwater.postgres import connected, writer_conninfo
-from headwater.settings import Settings
-from headwater.tables import compact
 from jobs.import_stage import QUERY, sweep_staging
 from jobs.queries import Context
-from schemas.tables import DEAD_LETTERS, UPLOADED_ROWS
 from sinks.ingested_data import discard_orphans
 from sources import scratch
 from sources.import_jobs import CANCELLED, COMPLETED, COMPLETED_WITH_ERRORS, FAILED
@@ -80,21 +76,6 @@ def _swept(context: Context, landing: Landing, queue: ImportQueue) -> int:
             landing.delete(key)
             removed += 1
     return removed
-
-
-def compact_tables(settings: Settings, at_least: int) -> None:
-    """Each job appends a file to each table, and each append looks at all that are there.
-
-    Raises nothing: jobs go on without, if more slowly.
-    """
-    for table in (UPLOADED_ROWS, DEAD_LETTERS):
-        try:
-            removed = compact(settings, table.full_name, at_least)
-        except Exception as fault:  # delta-rs's; its text may quote a row
-            _log.warning("not_compacted", table=table.full_name, why=type(fault).__name__)
-            continue
-        if removed:
-            _log.info("compacted", table=table.full_name, files=removed)
 
 
 def _by(size: int, keys: Iterable[str]) -> Iterator[list[str]]:

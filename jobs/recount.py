@@ -37,7 +37,7 @@ def few_rows(
 ) -> DataFrame:
     """All rows of the touched keys in the source, and perhaps some more: the columns that the KPI needs."""
     path = table_path(settings, kpi.source.full_name)
-    return frame_of(spark, read_days(path, kpi.columns, days, _named(kpi, touched)))
+    return frame_of(spark, read_days(path, kpi.columns, days, _named(kpi, touched))).coalesce(1)
 
 
 def _named(kpi: Kpi, touched: pa.Table) -> pc.Expression | None:

@@ -10,6 +10,7 @@ from jobs.archive_verify import verify
 from jobs.audit import audit
 from jobs.build import BUILT, Build
 from jobs.close_period import close_period
+from jobs.compact import Compact
 from jobs.deliver import Deliver
 from jobs.explain_bill import explain_bill
 from jobs.extract_marketo import ExtractMarketo
@@ -67,7 +68,11 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
         announcing += [make(context) for make in enabled_loops(context.settings, domain)]
     runtime = Runtime(context, once=order.once)
     # A new connector begins with the leads from its own start on: before queries that take seconds to start.
-    at_once = [*announcing, *ingests, *refines, *builds, *deliveries, *letters]
+    local = (
+        [] if context.settings.lake_is_remote else [domain for domain in domains if domain not in imported]
+    )
+    compacting = [Compact(context, domain) for domain in local]
+    at_once = [*announcing, *ingests, *refines, *builds, *deliveries, *letters, *compacting]
     # With --once each stage takes all that the one before has left.
     for works in stages if order.once else [at_once]:
         runtime.run(works)

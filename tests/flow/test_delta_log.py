@@ -28,6 +28,9 @@ def lake(spark: SparkSession, tmp_path: Path) -> Settings:
     return settings
 
 
+SMALL = 1 << 20
+
+
 def numbers(spark: SparkSession, settings: Settings) -> list[int]:
     return sorted(row["n"] for row in read_table(spark, settings, NUMBERS.full_name).collect())
 
@@ -141,12 +144,12 @@ def test_small_files_are_put_together_and_a_stream_sees_none_of_it(
         query.awaitTermination()
         return sorted(seen)
 
-    assert compact(lake, NUMBERS.full_name, 1) == 0
+    assert compact(lake, NUMBERS.full_name, SMALL, 1) == 0
     for number in range(6):
         append_rows(spark, arrow(number), lake, NUMBERS.full_name, (f"job{number}", 0))
     assert read_on() == [0, 1, 2, 3, 4, 5]
-    assert compact(lake, NUMBERS.full_name, 7) == 0
-    assert compact(lake, NUMBERS.full_name, 6) == 6
+    assert compact(lake, NUMBERS.full_name, SMALL, 7) == 0
+    assert compact(lake, NUMBERS.full_name, SMALL, 6) == 6
     assert len(live_files(Path(table_path(lake, NUMBERS.full_name)))) == 1
     append_rows(spark, arrow(6), lake, NUMBERS.full_name, ("job6", 0))
     append_rows(spark, arrow(5), lake, NUMBERS.full_name, ("job5", 0))  # again: its mark is still known
@@ -159,10 +162,25 @@ def test_row_groups_of_files_that_are_put_together_are_of_few_rows(
 ) -> None:
     for _ in range(3):
         append_rows(spark, arrow(*range(400)), lake, NUMBERS.full_name)
-    assert compact(lake, NUMBERS.full_name, 3) == 3
+    assert compact(lake, NUMBERS.full_name, SMALL, 3) == 3
     folder = Path(table_path(lake, NUMBERS.full_name))
     (made,) = live_files(folder)
     assert ParquetFile(folder / made["path"]).metadata.num_row_groups == 3
+
+
+def test_days_with_few_small_files_are_left_alone(tmp_path: Path) -> None:
+    kind = pa.schema([("n", pa.int64()), ("event_date", pa.date32())])
+    path = str(tmp_path / "dated")
+    delta_log.create(path, kind, ["event_date"], {})
+    busy, calm = date(2026, 3, 2), date(2026, 3, 1)
+    for number, day in enumerate([busy, busy, calm, busy, calm]):
+        delta_log.append_rows(pa.table([[number], pa.array([day], pa.date32())], schema=kind), path)
+    assert delta_log.compact(path, SMALL, 3) == 3
+    assert delta_log.compact(path, SMALL, 3) == 0
+    files = [part["partitionValues"]["event_date"] for part in live_files(Path(path))]
+    assert sorted(files) == ["2026-03-01", "2026-03-01", "2026-03-02"]
+    assert sorted(delta_log.read_days(path, ["n"], [busy], None)["n"].to_pylist()) == [0, 1, 3]
+    assert delta_log.compact(path, 10, 1) == 0
 
 
 def test_texts_of_rows_that_were_merged_can_be_asked_for(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_files_of_bronze_that_were_put_together_are_read_by_hour(lake: Lake) -> 
     for hour in range(3):
         for _ in range(4):
             lake.arrive(TEN + hour * HOUR, leads(0, 5), partition=hour % 2)
-    delta_log.compact(table_path(lake.settings, "bronze.leads"), 2)
+    delta_log.compact(table_path(lake.settings, "bronze.leads"), 1 << 20, 2)
     assert lake.archive() == [20, 20, 20]
     assert lake.places(TEN + 2 * HOUR) == [(0, n) for n in range(20, 40)]
 

@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headwater.errors import QualityError, SetupError, TransientError
+from jobs import compact as compacting
 from jobs import import_files, import_leftovers, import_staged
 from jobs.import_lease import Lease
 from jobs.import_one import import_one
@@ -74,8 +75,8 @@ def test_a_worker_goes_on_without_what_it_cannot_clear_up(
     def refused(*_: Any) -> int:
         raise SetupError("no right to do that")
 
-    for name in ("compact", "discard_orphans"):
-        monkeypatch.setattr(import_leftovers, name, refused)
+    monkeypatch.setattr(compacting, "compact", refused)
+    monkeypatch.setattr(import_leftovers, "discard_orphans", refused)
     job = office.enter(SMALL)
     office.work()
     assert_imported_once(office, job, 30)
