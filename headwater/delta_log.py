@@ -64,6 +64,11 @@ def version(path: str) -> int:
     return _opened(path).version()
 
 
+def is_empty(path: str) -> bool:
+    """Whether the local table at `path` has no files."""
+    return not _opened(path).file_uris()
+
+
 def append(rows: DataFrame, path: str, application: str, version: int) -> bool:
     """Commit the rows with the mark (application, version), by Spark; whether the log has a new checkpoint.
 

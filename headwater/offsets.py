@@ -32,13 +32,11 @@ def observe_places(rows: DataFrame, name: str, places: list[Place], *more: Colum
 
 
 def _aggregates(number: int, topic: str, partition: int) -> list[Column]:
-    here = (F.col("topic") == topic) & (F.col("partition") == partition)
-    offset = F.when(here, F.col("offset"))
-    return [
-        F.min(offset).alias(f"first{number}"),
-        F.max(offset).alias(f"last{number}"),
-        F.count(offset).alias(f"count{number}"),
-    ]
+    # As text: a tenth of the calls into the JVM, of which a domain's places would take a second.
+    quoted = topic.replace("\\", "\\\\").replace("'", "\\'")
+    offset = f"CASE WHEN topic = '{quoted}' AND partition = {partition} THEN offset END"
+    named = {"first": "min", "last": "max", "count": "count"}
+    return [F.expr(f"{how}({offset}) AS {name}{number}") for name, how in named.items()]
 
 
 def observed_ranges(observed: dict[str, Any], places: list[Place]) -> Ranges | None:

@@ -40,6 +40,13 @@ def exists(spark: SparkSession, settings: Settings, full_name: str) -> bool:
     return bool(DeltaTable.isDeltaTable(spark, path)) if settings.lake_is_remote else delta_log.exists(path)
 
 
+def is_empty(spark: SparkSession, settings: Settings, full_name: str) -> bool:
+    """Whether the table has no rows. Local: without Spark."""
+    if not settings.lake_is_remote:
+        return delta_log.is_empty(table_path(settings, full_name))
+    return read_table(spark, settings, full_name).isEmpty()
+
+
 def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
     """Create `table` (a schemas.tables.Table) unless it is there; whether it was created."""
     if exists(spark, settings, table.full_name):

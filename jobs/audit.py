@@ -5,9 +5,12 @@ own must be a duplicate of an event that silver has, or a refusal of consent; bo
 bytes.
 """
 
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headwater.errors import QualityError
@@ -22,59 +25,85 @@ from transformations.dedupe import identities
 
 PLACE = ["topic", "partition", "offset"]
 OUTCOMES = ("silver", "duplicate", "dead", "no_consent", "erased")
+_TABLES = ("bronze", "silver", "dead")
+_LEFT = ("left_no_consent", "left_duplicate", "unexplained")
+_COUNTS = (
+    *_TABLES,
+    "refined",
+    *[f"{table}_places" for table in _TABLES],
+    "in_both",
+    "not_in_bronze",
+    *_LEFT,
+    "ledger_ingested",
+    *[f"ledger_{name}" for name in ("in_rows", *OUTCOMES)],
+)
+ByStream = dict[str, dict[str, int]]
 
 
 def audit(context: Context, domain: str) -> dict[str, Any]:
     """The counts per stream. Raises QualityError that names every sum that is off."""
-    found: dict[str, Any] = {}
-    faults: list[str] = []
-    for contract in domain_contracts(domain).values():
-        counts = _count(context, contract)
-        found[contract.stream] = counts
-        faults += [f"{contract.stream}: {fault}" for fault in _faults(counts)]
+    contracts = [*domain_contracts(domain).values()]
+    found = _count(context, domain, contracts)
+    faults = [f"{stream}: {fault}" for stream, counts in found.items() for fault in _faults(counts)]
     if faults:
         raise QualityError("audit: " + "; ".join(faults))
     return found
 
 
-def _count(context: Context, contract: Contract) -> dict[str, int]:
+def _count(context: Context, domain: str, contracts: Sequence[Contract]) -> ByStream:
+    """All streams side by side: three passes, however many there are."""
     spark, settings = context.spark, context.settings
-    raw = read_table(spark, settings, bronze(contract.domain).full_name).where(
-        F.col("topic").isin(*contract.sources)
+    topics = [F.lit(text) for c in contracts for topic in c.sources for text in (topic, c.stream)]
+    stream = F.create_map(*topics)[F.col("topic")].alias("stream")
+    raw = read_table(spark, settings, bronze(domain).full_name).where(stream.isNotNull())
+    done = _up_to(high_water(spark, settings, f"refine.{domain}"))
+    silver = reduce(
+        DataFrame.union,
+        [_places(read_table(spark, settings, SILVER[c.stream].full_name), c.sources) for c in contracts],
     )
-    done = _up_to(high_water(spark, settings, f"refine.{contract.domain}"))
-    silver = _places(read_table(spark, settings, SILVER[contract.stream].full_name), contract)
-    letters = read_table(spark, settings, "ops.dead_letters")
-    dead = _places(letters.where(F.col("stage").isin(*STAGES)), contract)
-    refined = raw.where(done)
-    return {
-        **_by_place(raw.select(*PLACE, done.alias("refined")), silver, dead),
-        **_left_over(context, contract, refined.join(silver.union(dead), PLACE, "left_anti")),
-        **_ledger(context, contract),
-    }
+    letters = read_table(spark, settings, "ops.dead_letters").where(F.col("stage").isin(*STAGES))
+    dead = _places(letters, [topic for c in contracts for topic in c.sources])
+    # Kept, for each table of the lake that is read again costs a second.
+    records = _records(raw.select(*PLACE, done.alias("refined")), silver, dead).persist()
+    try:
+        left = raw.join(records.where("refined > 0 AND silver = 0 AND dead = 0").select(*PLACE), PLACE)
+        parts = (_by_place(records, stream), _left_over(context, contracts, left), _ledger(context, domain))
+    finally:
+        records.unpersist()
+    nothing = dict.fromkeys(_COUNTS, 0)
+    streams = [contract.stream for contract in contracts]
+    return {name: reduce(or_, [part.get(name, {}) for part in parts], nothing) for name in streams}
 
 
-def _by_place(raw: DataFrame, silver: DataFrame, dead: DataFrame) -> dict[str, int]:
+def _records(raw: DataFrame, silver: DataFrame, dead: DataFrame) -> DataFrame:
     """The rows that each record has in the three tables, counted side by side in one pass."""
     rows = raw.withColumn("table", F.lit("bronze"))
     for name, places in (("silver", silver), ("dead", dead)):
         rows = rows.unionByName(
             places.select(*PLACE, F.lit(False).alias("refined"), F.lit(name).alias("table"))
         )
-    tables = ("bronze", "silver", "dead")
-    counted = [F.count_if(F.col("table") == name).alias(name) for name in tables]
-    records = rows.groupBy(*PLACE).agg(*counted, F.count_if("refined").alias("refined"))
-    there = {name: F.col(name) > 0 for name in tables}
-    found = records.agg(
-        *[F.sum(name).alias(name) for name in (*tables, "refined")],
-        *[F.count_if(there[name]).alias(f"{name}_places") for name in tables],
+    counted = [F.count_if(F.col("table") == name).alias(name) for name in _TABLES]
+    return rows.groupBy(*PLACE).agg(*counted, F.count_if("refined").alias("refined"))
+
+
+def _by_place(records: DataFrame, stream: Column) -> ByStream:
+    there = {name: F.col(name) > 0 for name in _TABLES}
+    found = records.groupBy(stream).agg(
+        *[F.sum(name).alias(name) for name in (*_TABLES, "refined")],
+        *[F.count_if(there[name]).alias(f"{name}_places") for name in _TABLES],
         F.sum(F.when(there["dead"], F.col("silver"))).alias("in_both"),
         F.sum(F.when(~there["bronze"], F.col("silver") + F.col("dead"))).alias("not_in_bronze"),
     )
-    return {name: count or 0 for name, count in found.collect()[0].asDict().items()}
+    return _by_stream(found)
 
 
-def _up_to(done: dict[str, int]) -> Any:
+def _by_stream(counted: DataFrame) -> ByStream:
+    """`stream` → the other columns, which are counts."""
+    rows = [row.asDict() for row in counted.collect()]
+    return {row.pop("stream"): {name: count or 0 for name, count in row.items()} for row in rows}
+
+
+def _up_to(done: dict[str, int]) -> Column:
     if not done:
         return F.lit(False)
     known = F.create_map(*[F.lit(part) for pair in done.items() for part in pair])
@@ -82,35 +111,33 @@ def _up_to(done: dict[str, int]) -> Any:
     return F.col("offset") <= F.coalesce(F.try_element_at(known, place), F.lit(-1))
 
 
-def _places(rows: DataFrame, contract: Contract) -> DataFrame:
-    mine = rows.where(F.col("source_topic").isin(*contract.sources))
+def _places(rows: DataFrame, topics: Iterable[str]) -> DataFrame:
+    mine = rows.where(F.col("source_topic").isin(*topics))
     return mine.select(*[F.col(f"source_{part}").alias(part) for part in PLACE])
 
 
-def _left_over(context: Context, contract: Contract, rows: DataFrame) -> dict[str, int]:
+def _left_over(context: Context, contracts: Sequence[Contract], rows: DataFrame) -> ByStream:
     """Records without a row: duplicates whose event silver has, refusals, and what cannot be explained."""
-    silver = read_table(context.spark, context.settings, SILVER[contract.stream].full_name)
-    events = silver.transform(identities(contract))
-    again = rows.transform(classify(contract))
+    spark, settings = context.spark, context.settings
+    silver = {c.stream: read_table(spark, settings, SILVER[c.stream].full_name) for c in contracts}
+    events = reduce(DataFrame.union, [silver[c.stream].transform(identities(c)) for c in contracts])
+    again = rows.transform(classify(*contracts))
     known = again.join(events.withColumn("known", F.lit(True)), "dedupe_hash", "left")
     outcome = (
-        F.when(F.col("outcome") == "no_consent", "left_no_consent")
-        .when((F.col("outcome") == "silver") & F.col("known"), "left_duplicate")
-        .otherwise("unexplained")
+        F.when(F.col("outcome") == "no_consent", _LEFT[0])
+        .when((F.col("outcome") == "silver") & F.col("known"), _LEFT[1])
+        .otherwise(_LEFT[2])
     )
-    counted = {row[0]: row[1] for row in known.groupBy(outcome).count().collect()}
-    return {name: counted.get(name, 0) for name in ("left_no_consent", "left_duplicate", "unexplained")}
+    counted = [F.count_if(outcome == name).alias(name) for name in _LEFT]
+    return _by_stream(known.groupBy("stream").agg(*counted))
 
 
-def _ledger(context: Context, contract: Contract) -> dict[str, int]:
-    ledger = read_table(context.spark, context.settings, "ops.ledger").where(
-        F.col("stream") == contract.stream
-    )
-    taken = F.when(F.col("query") == f"ingest.{contract.domain}", F.col("in_rows"))
-    refined = F.col("query") == f"refine.{contract.domain}"
+def _ledger(context: Context, domain: str) -> ByStream:
+    ledger = read_table(context.spark, context.settings, "ops.ledger")
+    taken = F.when(F.col("query") == f"ingest.{domain}", F.col("in_rows"))
+    refined = F.col("query") == f"refine.{domain}"
     sums = [F.sum(F.when(refined, F.col(name))).alias(f"ledger_{name}") for name in ("in_rows", *OUTCOMES)]
-    found = ledger.agg(F.sum(taken).alias("ledger_ingested"), *sums).collect()[0].asDict()
-    return {name: count or 0 for name, count in found.items()}
+    return _by_stream(ledger.groupBy("stream").agg(F.sum(taken).alias("ledger_ingested"), *sums))
 
 
 def _faults(counts: dict[str, int]) -> list[str]:

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from headwater.ledger import high_water
 from headwater.log import logger
-from headwater.tables import read_table
+from headwater.tables import is_empty, read_table
 from jobs.queries import Context
 from schemas.contract import Contract
 from schemas.tables import DEAD_LETTERS, SILVER
@@ -50,6 +50,10 @@ class Recovery:
             _log.warning("recovering", query=self.name, until=self.ahead)
 
     def _written_offsets(self) -> dict[str, int]:
+        spark, settings = self.context.spark, self.context.settings
+        tables = [DEAD_LETTERS, *[SILVER[contract.stream] for contract in self.contracts]]
+        if all(is_empty(spark, settings, table.full_name) for table in tables):
+            return {}
         found = self._written().groupBy("topic", "partition").agg(F.max("offset").alias("last")).collect()
         return {f"{row['topic']}-{row['partition']}": row["last"] for row in found}
 

@@ -48,7 +48,6 @@ class Refine:
         self.places = [(t, p) for c in self.contracts for t, n in c.sources.items() for p in range(n)]
         self.recovery = Recovery(context, self.name, self.contracts)
         # Made once: some hundred calls into the JVM, which every small batch would feel.
-        self.silver_rows = {c.stream: silver_rows(c) for c in self.contracts}
         self.dead_letters = to_dead_letters(CODE_VERSION, {c.stream: c.version for c in self.contracts})
 
     def prepare(self) -> None:
@@ -131,7 +130,7 @@ class Refine:
                 append_rows(spark, silver_table(contract, few), settings, name, mark)
         else:
             for contract in due:
-                rows = fresh.transform(self.silver_rows[contract.stream])
+                rows = fresh.transform(silver_rows(contract))
                 append_once(rows, settings, SILVER[contract.stream].full_name, *mark)
         self.context.written.update(SILVER[contract.stream].full_name for contract in due)
         if (size := balance.size("dead")).rows:
