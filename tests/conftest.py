@@ -3,14 +3,16 @@
 import os
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from pyspark.sql import SparkSession
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 from headwater.session import build_session
-from headwater.settings import Settings, load_settings
+from headwater.settings import ROOT, Settings, load_settings
 from local.receiver import Receiver
 
 RECEIVER_SECRET = "geheim-of-the-test"
@@ -20,6 +22,33 @@ _not_run: list[str] = []
 hypothesis_settings.register_profile("gate", deadline=None, derandomize=True, print_blob=True)
 hypothesis_settings.register_profile("explore", deadline=None, print_blob=True)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Packed bytes hold the time: a test is called the same by every worker of a run."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "FileByFile":
+    """How `make test` and `make test-faults` share their files among two workers."""
+    return FileByFile(config, log)
+
+
+class FileByFile(LoadFileScheduling):  # type: ignore[misc]  # a package without types
+    """A file goes to one worker, and all whose tests work in the Spark session to the same one.
+
+    Tests that run jobs as processes, and prove the sum afterwards, may have a session in the other one.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "the Spark session" if _uses_spark(ROOT / file) else file
+
+
+@cache
+def _uses_spark(file: Path) -> bool:
+    return "spark: SparkSession" in file.read_text(encoding="utf-8")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -175,7 +175,7 @@ def test_a_token_with_a_wrong_claim_is_401(gate: Gate, changes: dict[str, object
     [
         {"jku": "https://evil.invalid/jwks"},
         {"x5u": "https://evil.invalid/cert"},
-        {"jwk": jwks_entry(STRANGER)},
+        pytest.param({"jwk": jwks_entry(STRANGER)}, id="jwk"),
         {"x5c": ["MIIB"]},
         {"crit": ["exp"]},
         {"crit": ["b64"], "b64": False},

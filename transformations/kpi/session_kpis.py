@@ -25,7 +25,8 @@ def _measures() -> Sequence[Column]:
 
 
 def _newest_said(name: str) -> Column:
-    return F.max_by(name, F.when(F.col(name).isNotNull(), F.col("row_version"))).alias(name)
+    said = F.when(F.col(name).isNotNull(), F.struct("row_version", name))
+    return F.max(said)[name].alias(name)
 
 
 KPI = Kpi(
