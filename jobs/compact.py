@@ -32,12 +32,15 @@ class Compact:
     def __init__(self, context: Context, domain: str) -> None:
         self.name = f"compact.{domain}"
         self._context = context
-        silver = silver_tables(sorted(contract.stream for contract in domain_contracts(domain).values()))
-        gold = [kpi.gold for name, kpi in KPIS.items() if BUILT[silver_of(name)] in silver]
-        self._tables = [*silver, *gold]
+        self._domain = domain
+        self._tables: list[Table] = []
 
     def prepare(self) -> None:
         """Create the tables that are missing."""
+        contracts = domain_contracts(self._domain).values()
+        silver = silver_tables(sorted(contract.stream for contract in contracts))
+        gold = [kpi.gold for name, kpi in KPIS.items() if BUILT[silver_of(name)] in silver]
+        self._tables = [*silver, *gold]
         for table in self._tables:
             ensure_table(self._context.spark, self._context.settings, table)
 

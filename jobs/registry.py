@@ -72,7 +72,7 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
         [] if context.settings.lake_is_remote else [domain for domain in domains if domain not in imported]
     )
     compacting = [Compact(context, domain) for domain in local]
-    at_once = [*announcing, *ingests, *refines, *builds, *deliveries, *letters, *compacting]
+    at_once = [*announcing, *ingests, *refines, *builds, *deliveries, *compacting, *letters]
     # With --once each stage takes all that the one before has left.
     for works in stages if order.once else [at_once]:
         runtime.run(works)

@@ -50,6 +50,7 @@ def test_a_domain_runs_alone_and_dead_letters_come_last(monkeypatch: pytest.Monk
     names, _ = started(monkeypatch, "leads")
     assert all(name.split(".")[1] == "leads" for name in names)
     assert names[-1] == "deliver.leads.dlq"
+    assert "compact.leads" in names
     assert started(monkeypatch, "uploads")[0] == ["deliver.uploads.dlq"]
 
 
