@@ -40,8 +40,9 @@ logs: ## Show the servers' logs: make logs [NAME=kafka] [FOLLOW=1]
 demo: setup ## Run the whole way once: events in, tables and sinks out
 	@$(VENV)/python -m local demo
 
-# Two files at a time, but those that share the Spark session of the run one after the other.
-test: TESTS = -n 2 --dist loadfile
+# Two files at a time, but those that share the Spark session of the run one after the other. In the order of
+# their names: what takes seconds comes last.
+test: TESTS = -n 2 --dist loadfile --no-loadscope-reorder
 test: browser archive $(INSTALLED_NOTEBOOKS) with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
 
 # Two files at a time: much of it is waiting for outages to pass.
