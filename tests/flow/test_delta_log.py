@@ -29,6 +29,7 @@ def lake(spark: SparkSession, tmp_path: Path) -> Settings:
 
 
 SMALL = 1 << 20
+FEED = ("delta.enableChangeDataFeed", "true")
 
 
 def numbers(spark: SparkSession, settings: Settings) -> list[int]:
@@ -181,6 +182,41 @@ def test_days_with_few_small_files_are_left_alone(tmp_path: Path) -> None:
     assert sorted(files) == ["2026-03-01", "2026-03-01", "2026-03-02"]
     assert sorted(delta_log.read_days(path, ["n"], [busy], None)["n"].to_pylist()) == [0, 1, 3]
     assert delta_log.compact(path, 10, 1) == 0
+
+
+def test_a_change_feed_says_nothing_of_files_that_are_put_together(
+    spark: SparkSession, lake: Settings, tmp_path: Path
+) -> None:
+    table = Table("gold", "fed", "n BIGINT, event_date DATE", (), ("event_date",), (FEED,))
+    day = date(2026, 3, 1)
+
+    def enter(number: int) -> None:
+        rows = pa.table({"n": [number], "event_date": pa.array([day], pa.date32())})
+        append_rows(spark, rows, lake, table.full_name)
+
+    def read_on() -> list[tuple[int, str]]:
+        seen: list[tuple[int, str]] = []
+        query = (
+            spark.readStream.format("delta")
+            .option("readChangeFeed", "true")
+            .load(table_path(lake, table.full_name))
+            .writeStream.option("checkpointLocation", str(tmp_path / "fed"))
+            .foreachBatch(lambda batch, _: seen.extend((r["n"], r["_change_type"]) for r in batch.collect()))
+            .trigger(availableNow=True)
+            .start()
+        )
+        query.awaitTermination()
+        return sorted(seen)
+
+    ensure_table(spark, lake, table)
+    for number in range(3):
+        enter(number)
+    assert read_on() == [(0, "insert"), (1, "insert"), (2, "insert")]
+    assert compact(lake, table.full_name, SMALL, 3) == 3
+    assert read_on() == []
+    enter(3)
+    assert read_on() == [(3, "insert")]
+    assert sorted(row["n"] for row in read_table(spark, lake, table.full_name).collect()) == [0, 1, 2, 3]
 
 
 def test_texts_of_rows_that_were_merged_can_be_asked_for(tmp_path: Path) -> None:
