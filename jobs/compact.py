@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from headwater.log import logger
 from headwater.settings import Settings
-from headwater.tables import compact, ensure_table
+from headwater.tables import compact, exists
 from jobs.build import BUILT, silver_of
 from jobs.queries import Context
 from schemas.contract import domain_contracts
@@ -36,17 +36,17 @@ class Compact:
         self._tables: list[Table] = []
 
     def prepare(self) -> None:
-        """Create the tables that are missing."""
+        """Find out which tables the domain has."""
         contracts = domain_contracts(self._domain).values()
         silver = silver_tables(sorted(contract.stream for contract in contracts))
         gold = [kpi.gold for name, kpi in KPIS.items() if BUILT[silver_of(name)] in silver]
         self._tables = [*silver, *gold]
-        for table in self._tables:
-            ensure_table(self._context.spark, self._context.settings, table)
 
     def step(self) -> int:
-        """Look at every table once. Never says that more is due: new files have to come first."""
-        compact_tables(self._context.settings, self._tables, SMALL_BYTES, AT_LEAST)
+        """Look at every table that is there. Never says that more is due: new files have to come first."""
+        spark, settings = self._context.spark, self._context.settings
+        there = [table for table in self._tables if exists(spark, settings, table.full_name)]
+        compact_tables(settings, there, SMALL_BYTES, AT_LEAST)
         return 0
 
     def close(self) -> None:

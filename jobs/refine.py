@@ -5,6 +5,9 @@ after a lost checkpoint bronze is read again to rebuild the dedupe state, and wh
 have is left out.
 """
 
+from collections.abc import Callable
+from functools import cached_property
+
 import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -47,7 +50,7 @@ class Refine:
         self.bronze = bronze(domain)
         self.places = [(t, p) for c in self.contracts for t, n in c.sources.items() for p in range(n)]
         self.recovery = Recovery(context, self.name, self.contracts)
-        # Made once: some hundred calls into the JVM, which every small batch would feel.
+        # Made once: calls into the JVM, which every small batch would feel.
         self.dead_letters = to_dead_letters(CODE_VERSION, {c.stream: c.version for c in self.contracts})
 
     def prepare(self) -> None:
@@ -130,12 +133,17 @@ class Refine:
                 append_rows(spark, silver_table(contract, few), settings, name, mark)
         else:
             for contract in due:
-                rows = fresh.transform(silver_rows(contract))
+                rows = fresh.transform(self._silver_rows[contract.stream])
                 append_once(rows, settings, SILVER[contract.stream].full_name, *mark)
         self.context.written.update(SILVER[contract.stream].full_name for contract in due)
         if (size := balance.size("dead")).rows:
             self._append_dead(fresh.transform(self.dead_letters), size, mark)
             self.context.written.add(DEAD_LETTERS.full_name)
+
+    @cached_property
+    def _silver_rows(self) -> dict[str, Callable[[DataFrame], DataFrame]]:
+        """Made once, and not before there is a batch that Spark writes: some hundred calls into the JVM."""
+        return {contract.stream: silver_rows(contract) for contract in self.contracts}
 
     def _append_dead(self, letters: DataFrame, size: Size, mark: tuple[str, int]) -> None:
         spark, settings, name = self.context.spark, self.context.settings, DEAD_LETTERS.full_name

@@ -11,6 +11,7 @@ import json
 import tempfile
 import threading
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -68,12 +69,9 @@ def main(
         broker = Broker(Path(name))
         broker.format()
         broker.start()
-        world = World(Path(name) / "world", broker)
-        world.open()
         try:
-            found = Run(world, rate).go(warm_up, seconds)
+            found = _found(World(Path(name) / "world", broker), rate, warm_up, seconds)
         finally:
-            world.close()
             broker.stop()
     (out / "all_at_once.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
     draw(found, out / "all_at_once.png")
@@ -81,6 +79,14 @@ def main(
         print(line)
     say(f"{out / 'all_at_once.json'}, {out / 'all_at_once.png'}")
     raise typer.Exit(1 if any(found["missing"].values()) else 0)
+
+
+def _found(world: World, rate: float, warm_up: float, seconds: float) -> dict[str, Any]:
+    world.open()
+    try:
+        return Run(world, rate).go(warm_up, seconds)
+    finally:
+        world.close()
 
 
 @dataclass
@@ -92,7 +98,6 @@ class Run:
     began: float = field(default_factory=time.time)
     sent: Moments = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     seen: Moments = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-    sends: dict[str, list[float]] = field(default_factory=lambda: {domain: [] for domain in DOMAINS})
     memory: list[tuple[float, float]] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -133,18 +138,11 @@ class Run:
         began = time.time()
         for number, event in enumerate(self._events(part, round(self.rate * seconds))):
             time.sleep(max(0.0, began + number / self.rate - time.time()))
-            domain = "leads" if event.topic == "lead.ingest" else "interactions"
             counted = _counted(event) if event.kind is Kind.VALID else []
 
-            def confirmed(
-                fault: object,
-                _message: object,
-                domain: str = domain,
-                counted: list[tuple[str, str]] = counted,
-            ) -> None:
+            def confirmed(fault: object, _message: object, counted: list[tuple[str, str]] = counted) -> None:
                 assert fault is None, fault
                 moment = self._now()
-                self.sends[domain].append(moment)
                 for table, key in counted:
                     self.sent[table][key].append(moment)
 
@@ -172,8 +170,7 @@ class Run:
             while not self.done.wait(_EVERY_S):
                 for table, question in QUESTIONS.items():
                     self._look(connection, table, question, after)
-                if java := _java(driver):
-                    self.memory.append((self._now(), java.memory_info().rss / 2**30))
+                self.memory += [(self._now(), size) for size in _resident_gib(driver)]
 
     def _look(self, connection: psycopg.Connection, table: str, question: str, after: dict[str, str]) -> None:
         values = (after[table],) if "%s" in question else ()
@@ -227,7 +224,6 @@ class Run:
                 table: sorted(moment for moments in keys.values() for moment in moments)
                 for table, keys in self.sent.items()
             },
-            "sends": self.sends,
             "batches": batches,
             "queries": sorted({batch["query"] for batch in batches}),
             "memory": self.memory,
@@ -250,12 +246,13 @@ def _counted(event: Event) -> list[tuple[str, str]]:
     return []
 
 
-def _java(driver: Job) -> psutil.Process | None:
+def _resident_gib(driver: Job) -> list[float]:
+    """Of the driver's JVM; nothing before it has one, and when it ends."""
     try:
         found = [p for p in psutil.Process(driver.process.pid).children(recursive=True) if p.name() == "java"]
+        return [process.memory_info().rss / 2**30 for process in found[:1]]
     except psutil.Error:
-        return None
-    return found[0] if found else None
+        return []
 
 
 def _batches(log: Path, began: float) -> Iterator[dict[str, Any]]:
@@ -293,17 +290,16 @@ def told(found: dict[str, Any]) -> Iterator[str]:
             rows = sum(b["rows"] for b in mine)
             took = f"p50 {cuts['p50']:.1f} s, p95 {cuts['p95']:.1f} s"
             yield f"{query}: {len(mine)} batches, {rows:,} rows, {took}"
-    thirds = [_behind(found, found["start"] + (found["end"] - found["start"]) * n / 3) for n in (1, 2, 3)]
+    moments = [found["start"] + (found["end"] - found["start"]) * n / 3 for n in (1, 2, 3)]
+    thirds = [sum(_behind(found, table, moment) for table in found["sent"]) for moment in moments]
     yield f"events sent and not yet in PostgreSQL after each third: {', '.join(map(str, thirds))}"
     yield f"driver's JVM, resident: at most {max(gib for _, gib in found['memory']):.2f} GiB"
 
 
-def _behind(found: dict[str, Any], moment: float) -> int:
-    return sum(
-        sum(at <= moment for at in found["sent"][table])
-        - sum(at <= moment for at in found["arrivals"].get(table, []))
-        for table in found["sent"]
-    )
+def _behind(found: dict[str, Any], table: str, moment: float) -> int:
+    """Events of the table that were sent by then, and had not arrived."""
+    sent, came = found["sent"][table], found["arrivals"].get(table, [])
+    return bisect_right(sent, moment) - bisect_right(came, moment)
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -315,9 +311,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     figure, (lag, times) = pyplot.subplots(2, 1, figsize=(11, 9), sharex=True, layout="constrained")
     last = max(batch["at"] for batch in found["batches"])
-    moments = [second for second in range(0, int(last), 2)]
+    moments = range(0, int(last), 2)
     for table in found["sent"]:
-        lag.plot(moments, [_behind_of(found, table, second) for second in moments], label=table)
+        lag.plot(moments, [_behind(found, table, second) for second in moments], label=table)
     lag.set_ylabel("events sent and not yet in PostgreSQL")
     for query in found["queries"]:
         mine = [batch for batch in found["batches"] if batch["query"] == query]
@@ -331,11 +327,6 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axes.legend(fontsize="small", ncols=3)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-
-
-def _behind_of(found: dict[str, Any], table: str, moment: float) -> int:
-    sent, came = found["sent"][table], found["arrivals"].get(table, [])
-    return sum(at <= moment for at in sent) - sum(at <= moment for at in came)
 
 
 if __name__ == "__main__":
