@@ -18,6 +18,8 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterP
 from pyarrow.dataset import Dataset, dataset, field
 from pyspark.sql import DataFrame
 
+from headwater.delta_checksum import write_checksum
+
 _TABLES_KEPT_OPEN = 64
 # Commits from one checkpoint of the log to the next. Spark takes seconds for one, delta-rs milliseconds, so
 # the tables themselves ask Spark for none.
@@ -42,6 +44,7 @@ def create(path: str, schema: pa.Schema, partitions: Sequence[str], properties: 
         path, schema, mode="error", partition_by=list(partitions), configuration=dict(properties)
     )
     _open.cache_clear()
+    _summed(path)
 
 
 def properties(path: str) -> dict[str, str]:
@@ -52,11 +55,13 @@ def properties(path: str) -> dict[str, str]:
 def set_property(path: str, key: str, value: str) -> None:
     """Set one property, ours or Delta's."""
     _opened(path).alter.set_table_properties({key: value}, raise_if_not_exists=False)
+    _summed(path)
 
 
 def add_columns(path: str, fields: pa.Schema) -> None:
     """Add columns behind those that the table has."""
     _opened(path).alter.add_columns(list(Schema.from_arrow(fields).fields))
+    _summed(path)
 
 
 def version(path: str) -> int:
@@ -89,7 +94,7 @@ def append_rows(rows: pa.Table, path: str, mark: tuple[str, int] | None = None) 
     """The same for a few rows, without Spark; the mark (application, version) may be left out."""
     marks = CommitProperties(app_transactions=[Transaction(*mark)] if mark else None)
     write_deltalake(_opened(path), rows, mode="append", commit_properties=marks)
-    return _checkpointed(path, version(path))
+    return _checkpointed(path, _summed(path))
 
 
 def merge(
@@ -103,7 +108,7 @@ def merge(
     merging = _opened(path).merge(rows, same, source_alias="made", target_alias="kept")
     merging = merging.when_matched_delete(gone).when_matched_update(newer)
     merging.when_not_matched_insert(columns, predicate=f"NOT {gone}").execute()
-    return _checkpointed(path, version(path))
+    return _checkpointed(path, _summed(path))
 
 
 def compact(path: str, small_bytes: int, at_least: int) -> int:
@@ -121,7 +126,7 @@ def compact(path: str, small_bytes: int, at_least: int) -> int:
             part, target_size=small_bytes, max_concurrent_tasks=1, writer_properties=few
         )
         went += int(found["numFilesRemoved"])
-        _checkpointed(path, version(path))
+        _checkpointed(path, _summed(path))
     return went
 
 
@@ -137,6 +142,13 @@ def _crowded(table: DeltaTable, small_bytes: int, at_least: int) -> list[list[tu
     crowded = counted.filter(pc.greater_equal(counted["count_all"], at_least))
     rows = zip(*[crowded[key].to_pylist() for key in keys], strict=True)
     return [[(name, "=", str(value)) for name, value in zip(names, row, strict=True)] for row in rows]
+
+
+def _summed(path: str) -> int:
+    """The newest version, which delta-rs has committed: it gets its checksum."""
+    table = _opened(path)
+    write_checksum(table, path)
+    return int(table.version())
 
 
 def _checkpointed(path: str, version: int) -> bool:

@@ -19,6 +19,9 @@ _PATIENT_JIT = (
     " -XX:Tier4CompileThreshold=100000 -XX:Tier4BackEdgeThreshold=600000"
 )
 
+# Classes fill it soon: below this no collection of the whole heap is made for their sake.
+_ROOM = "-XX:MetaspaceSize=512m"
+
 # Spark asks for nulls itself, and reads only what it has been sent: Arrow need not check each access again.
 _TRUSTING_ARROW = "-Darrow.enable_unsafe_memory_access=true -Darrow.enable_null_check_for_get=false"
 
@@ -94,6 +97,9 @@ def _delta() -> dict[str, str]:
         "spark.databricks.delta.optimizeWrite.enabled": "false",
         "spark.databricks.delta.autoCompact.enabled": "false",
         "spark.databricks.delta.history.metricsEnabled": "false",
+        # The files of a table are not said again beside every commit: delta-rs, which commits too, says none,
+        # and Spark would run a job to find them.
+        "spark.databricks.delta.allFilesInCrc.enabled": "false",
     }
 
 
@@ -120,10 +126,13 @@ def _runtime(settings: Settings) -> dict[str, str]:
     everywhere = f"-Duser.timezone=UTC {_TRUSTING_ARROW}"
     return {
         "spark.sql.session.timeZone": "UTC",
-        "spark.driver.extraJavaOptions": f"{everywhere} -XX:+UseParallelGC {_PATIENT_JIT}"
+        "spark.driver.extraJavaOptions": f"{everywhere} -XX:+UseParallelGC {_ROOM} {_PATIENT_JIT}"
         f"{archived if archive and archive.exists() else ''}",
         "spark.executor.extraJavaOptions": everywhere,
         "spark.driver.memory": settings.spark.driver_memory,
+        # A driver of many queries has more generated classes than the hundred that are kept by default: each
+        # would be compiled again in every batch.
+        "spark.sql.codegen.cache.maxEntries": "2000",
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.sql.adaptive.enabled": "false",
         # Records reach Python in Arrow batches that fit into memory however large each one is.

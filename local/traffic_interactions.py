@@ -172,7 +172,8 @@ class _Maker:
     def usage(self, session: Document) -> Document:
         metric, unit = self.rng.choice(METRICS)
         whole = self.rng.randrange(1, 4000)
-        quantity = whole if metric == "api_calls" else whole + self.rng.randrange(1_000_000) / 1_000_000
+        # Rounded: a sum of floats may have a seventh place, which the contract refuses.
+        quantity = whole if metric == "api_calls" else round(whole + self.rng.randrange(1_000_000) / 1e6, 6)
         return {
             **_of(session, "session_id"),
             "metric": metric,

@@ -1,18 +1,31 @@
 """Marked commits: a batch is in a table once, whoever asks, and Delta itself knows the mark."""
 
+import json
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from pyarrow.parquet import ParquetFile
 from pyspark.sql import SparkSession
+from pyspark.sql.types import StringType, StructField
 
 from headwater import delta_log
 from headwater.log_trim import trim
 from headwater.settings import Settings
-from headwater.tables import append_once, append_rows, compact, ensure_table, read_table, table_path
+from headwater.tables import (
+    add_columns,
+    append_once,
+    append_rows,
+    compact,
+    ensure_table,
+    read_table,
+    set_property,
+    table_path,
+)
 from schemas.tables import Table
 from tests.conftest import settings_at
 from tests.integration.lake import live_files
@@ -217,6 +230,68 @@ def test_a_change_feed_says_nothing_of_files_that_are_put_together(
     enter(3)
     assert read_on() == [(3, "insert")]
     assert sorted(row["n"] for row in read_table(spark, lake, table.full_name).collect()) == [0, 1, 2, 3]
+
+
+def snapshot_of(spark: SparkSession, path: str) -> Any:
+    """What Spark finds when it looks at the table again."""
+    jvm: Any = spark._jvm
+    nothing = getattr(getattr(jvm, "scala.None$"), "MODULE$")
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
+    return log.update(False, nothing, nothing)
+
+
+def jobs_so_far(spark: SparkSession) -> int:
+    return int(spark.sparkContext._jsc.sc().dagScheduler().nextJobId())
+
+
+def test_spark_looks_at_a_commit_of_delta_rs_without_a_job(spark: SparkSession, lake: Settings) -> None:
+    path = table_path(lake, NUMBERS.full_name)
+    snapshot_of(spark, path).metadata()
+    before = jobs_so_far(spark)
+    for number in range(3):
+        append_rows(spark, arrow(number), lake, NUMBERS.full_name)
+        snapshot = snapshot_of(spark, path)
+        assert (snapshot.version(), snapshot.metadata().schema().length()) == (number + 1, 2)
+    assert jobs_so_far(spark) == before
+
+
+@pytest.mark.parametrize("lost", [(), (2, 4)], ids=["all there", "some lost in a crash"])
+def test_what_a_checksum_says_is_what_delta_counts_from_the_log(
+    spark: SparkSession, lake: Settings, lost: tuple[int, ...]
+) -> None:
+    path = table_path(lake, NUMBERS.full_name)
+    nothing = getattr(spark._jvm, "scala.collection.immutable.Map$")
+    empty = getattr(nothing, "MODULE$").empty()
+    steps: list[Callable[[], object]] = [
+        lambda: append_rows(spark, arrow(1, 2), lake, NUMBERS.full_name),
+        lambda: append_rows(spark, arrow(3), lake, NUMBERS.full_name),
+        lambda: append_once(
+            spark.createDataFrame([(4, "x")], NUMBERS.columns), lake, NUMBERS.full_name, "q", 0
+        ),
+        lambda: append_rows(spark, arrow(5), lake, NUMBERS.full_name, ("q", 1)),
+        lambda: set_property(spark, lake, NUMBERS.full_name, "headwater.seen", "yes"),
+        lambda: compact(lake, NUMBERS.full_name, SMALL, 3),
+        lambda: delta_log.merge(
+            arrow(3).append_column("gone", pa.array([True])),
+            path,
+            "kept.n = made.n",
+            {"n": "made.n"},
+            {},
+            "gone",
+        ),
+        lambda: add_columns(spark, lake, NUMBERS.full_name, [StructField("more", StringType())]),
+    ]
+    for version, step in enumerate(steps, start=1):
+        step()
+        checksum = Path(path, "_delta_log", f"{version:020d}.crc")
+        assert json.loads(checksum.read_text())["numFiles"] == len(live_files(Path(path)))
+        snapshot = snapshot_of(spark, path)
+        assert snapshot.checksumOpt().isDefined() and snapshot.validateChecksum(empty)
+        if version in lost:
+            checksum.unlink()
+    assert numbers(spark, lake) == [1, 2, 4, 5]
+    assert snapshot.metadata().configuration().contains("headwater.seen")
+    assert list(snapshot.metadata().schema().fieldNames()) == ["n", "t", "more"]
 
 
 def test_texts_of_rows_that_were_merged_can_be_asked_for(tmp_path: Path) -> None:

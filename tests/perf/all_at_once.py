@@ -40,20 +40,20 @@ TEST_SETTINGS = ("HEADWATER_SPARK__DRIVER_MEMORY", "HEADWATER_SPARK__CONF", "JAV
 _EVERY_S = 0.5
 _PATIENCE_S = 600.0
 _HOUR_MS = 3_600_000
-# Of rows that may have come or changed since the last look: key, and how many events it counts.
-_BEHIND = "SELECT {}, 1, ctid::text FROM {} WHERE ctid > %s::tid"
-_CHANGED = "SELECT {}, {}, NULL FROM {} WHERE updated_at > now() - interval '20 seconds'"
+# Of each table: its key, and how many events a row counts.
 QUESTIONS = {
-    "leads": _BEHIND.format("tenant_id || '|' || idempotency_key", "leads"),
-    "agent_turns": _BEHIND.format("tenant_id || '|' || session_id || '|' || turn_id", "agent_turns"),
-    "frontend_analytics": _BEHIND.format("tenant_id || '|' || event_id", "frontend_analytics"),
-    "session_kpis": _CHANGED.format("tenant_id || '|' || session_id", "turns", "session_kpis"),
-    "billing_usage": _CHANGED.format(
+    "leads": ("tenant_id || '|' || idempotency_key", "1"),
+    "agent_turns": ("tenant_id || '|' || session_id || '|' || turn_id", "1"),
+    "frontend_analytics": ("tenant_id || '|' || event_id", "1"),
+    "session_kpis": ("tenant_id || '|' || session_id", "turns"),
+    "billing_usage": (
         "account_id || '|' || metric || '|' || extract(epoch FROM window_start)::bigint * 1000",
         "events",
-        "billing_usage",
     ),
 }
+# A row that comes to be seen after a look was written by a transaction that was not over at that look.
+_NOT_OVER = "SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text"
+_SINCE = "SELECT {}, {} FROM {} WHERE age(xmin) <= age(%s::xid)"
 Moments = dict[str, dict[str, list[float]]]
 
 
@@ -165,21 +165,21 @@ class Run:
     # Watching
 
     def _watch(self, driver: Job) -> None:
-        after = dict.fromkeys(QUESTIONS, "(0,0)")
         with psycopg.connect(self._dsn, autocommit=True) as connection:
+            since = _not_over(connection)
             while not self.done.wait(_EVERY_S):
-                for table, question in QUESTIONS.items():
-                    self._look(connection, table, question, after)
+                now = _not_over(connection)
+                for table, (key, count) in QUESTIONS.items():
+                    self._look(connection, table, _SINCE.format(key, count, table), since)
+                since = now
                 self.memory += [(self._now(), size) for size in _resident_gib(driver)]
 
-    def _look(self, connection: psycopg.Connection, table: str, question: str, after: dict[str, str]) -> None:
-        values = (after[table],) if "%s" in question else ()
-        rows = connection.execute(question.encode(), values).fetchall()
+    def _look(self, connection: psycopg.Connection, table: str, question: str, since: str) -> None:
+        rows = connection.execute(question.encode(), (since,)).fetchall()
         moment = self._now()
-        for key, count, place in rows:
+        for key, count in rows:
             moments = self.seen[table][key]
             moments += [moment] * (count - len(moments))
-            after[table] = place or after[table]
 
     @property
     def _dsn(self) -> str:
@@ -244,6 +244,13 @@ def _counted(event: Event) -> list[tuple[str, str]]:
         hour = document["ts_ms"] // _HOUR_MS * _HOUR_MS
         return [("billing_usage", f"{event.tenant}|{document['metric']}|{hour}")]
     return []
+
+
+def _not_over(connection: psycopg.Connection) -> str:
+    """The oldest transaction that may still write."""
+    found = connection.execute(_NOT_OVER).fetchone()
+    assert found is not None
+    return str(found[0])
 
 
 def _resident_gib(driver: Job) -> list[float]:

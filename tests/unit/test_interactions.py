@@ -209,6 +209,12 @@ def test_sample_traffic_repeats_itself_and_names_each_event_once() -> None:
     assert all(key.startswith("r-") for _, key in keys)
 
 
+def test_sample_quantities_have_the_six_places_that_the_contract_allows() -> None:
+    events = [e for e in made(30_000) if e.topic == "billing.usage.metered" and e.kind is Kind.VALID]
+    quantities = [json.loads(event.body)["quantity"] for event in events]
+    assert all(Decimal(str(quantity)).as_tuple().exponent >= -6 for quantity in quantities)
+
+
 def test_each_sample_event_becomes_what_it_is_meant_to() -> None:
     for event in made(1500, duplicate=0.1, broken=0.3):
         sound, unsound = decided(event.topic, event.body)
