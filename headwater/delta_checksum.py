@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+# Only the newest are asked for, and each look at a table lists all files of its log.
+KEPT = 50
 _Found = dict[str, Any]
 
 
@@ -31,6 +33,7 @@ def write_checksum(table: DeltaTable, path: str) -> None:
     with suppress(OSError):
         new.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
         os.replace(new, file)
+        _file(path, version - KEPT).unlink(missing_ok=True)
 
 
 def _file(path: str, version: int) -> Path:

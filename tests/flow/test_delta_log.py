@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import StringType, StructField
 
 from headwater import delta_log
+from headwater.delta_checksum import KEPT
 from headwater.log_trim import trim
 from headwater.settings import Settings
 from headwater.tables import (
@@ -292,6 +293,20 @@ def test_what_a_checksum_says_is_what_delta_counts_from_the_log(
     assert numbers(spark, lake) == [1, 2, 4, 5]
     assert snapshot.metadata().configuration().contains("headwater.seen")
     assert list(snapshot.metadata().schema().fieldNames()) == ["n", "t", "more"]
+
+
+def checksums(path: str) -> list[int]:
+    """The versions that have one."""
+    return sorted(int(file.stem) for file in Path(path, "_delta_log").glob("*.crc"))
+
+
+def test_only_the_newest_commits_keep_a_checksum(tmp_path: Path) -> None:
+    path = str(tmp_path / "busy")
+    delta_log.create(path, arrow(0).schema, [], {})
+    assert checksums(path) == [0]
+    for number in range(KEPT + 3):
+        delta_log.append_rows(arrow(number), path)
+    assert checksums(path) == [*range(4, KEPT + 4)]
 
 
 def test_texts_of_rows_that_were_merged_can_be_asked_for(tmp_path: Path) -> None:
