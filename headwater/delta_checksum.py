@@ -27,7 +27,7 @@ def write_checksum(table: DeltaTable, path: str) -> None:
     A disk that does not take it is no fault: the commit is done.
     """
     version = table.version()
-    found = _derived(path, version) or _counted(table)
+    found = {**(_derived(path, version) or _counted(table)), "numMetadata": 1, "numProtocol": 1}
     file = _file(path, version)
     new = file.with_suffix(".crc.new")
     with suppress(OSError):
@@ -47,15 +47,15 @@ def _derived(path: str, version: int) -> _Found | None:
         commit = _file(path, version).with_suffix(".json").read_text(encoding="utf-8")
         found = {name: before[name] for name in ("tableSizeBytes", "numFiles", "metadata", "protocol")}
         for action in map(json.loads, commit.splitlines()):
-            found |= {name: action[name] for name in ("protocol",) if name in action}
-            found |= {"metadata": action["metaData"]} if "metaData" in action else {}
+            found["protocol"] = action.get("protocol", found["protocol"])
+            found["metadata"] = action.get("metaData", found["metadata"])
             for name, sign in (("add", 1), ("remove", -1)):
                 if name in action:
                     found["numFiles"] += sign
                     found["tableSizeBytes"] += sign * action[name]["size"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return _whole(found)
+    return found
 
 
 def _counted(table: DeltaTable) -> _Found:
@@ -77,15 +77,9 @@ def _counted(table: DeltaTable) -> _Found:
         "minReaderVersion": protocol.min_reader_version,
         "minWriterVersion": protocol.min_writer_version,
     }
-    return _whole(
-        {
-            "tableSizeBytes": pc.sum(files["size_bytes"]).as_py() or 0,
-            "numFiles": files.num_rows,
-            "metadata": {name: value for name, value in metadata.items() if value is not None},
-            "protocol": versions | {name: value for name, value in features.items() if value is not None},
-        }
-    )
-
-
-def _whole(found: _Found) -> _Found:
-    return {**found, "numMetadata": 1, "numProtocol": 1}
+    return {
+        "tableSizeBytes": pc.sum(files["size_bytes"]).as_py() or 0,
+        "numFiles": files.num_rows,
+        "metadata": {name: value for name, value in metadata.items() if value is not None},
+        "protocol": versions | {name: value for name, value in features.items() if value is not None},
+    }

@@ -41,6 +41,9 @@ _LOCAL_FILES = {
         "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
     ),
     "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+    # The files of a table are not said again beside every commit: delta-rs, which commits too, says none, and
+    # Spark would run a job to find them.
+    "spark.databricks.delta.allFilesInCrc.enabled": "false",
 }
 
 
@@ -97,9 +100,6 @@ def _delta() -> dict[str, str]:
         "spark.databricks.delta.optimizeWrite.enabled": "false",
         "spark.databricks.delta.autoCompact.enabled": "false",
         "spark.databricks.delta.history.metricsEnabled": "false",
-        # The files of a table are not said again beside every commit: delta-rs, which commits too, says none,
-        # and Spark would run a job to find them.
-        "spark.databricks.delta.allFilesInCrc.enabled": "false",
     }
 
 
