@@ -132,7 +132,11 @@ class ApiServer:
         return text
 
     def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"X-API-Key": self.key} | headers, timeout=30)
+        """For a crowd of threads, too: with a limit of idle connections, the default, httpcore closes
+        one that another thread is about to read from."""
+        headers = {"X-API-Key": self.key} | headers
+        limits = httpx.Limits(max_keepalive_connections=None)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, limits=limits)
 
     def rss_bytes(self) -> int:
         """Resident memory of the process."""
