@@ -49,6 +49,7 @@ class Build:
         self.silver = BUILT[silver_of(table)]
         self.name = f"build.{self.silver.name}"
         self.every_s = context.settings.streams.triggers.build_s
+        self.reads: tuple[str, ...] = (self.silver.full_name,)
         self.kpis = [kpi for name, kpi in KPIS.items() if silver_of(name) == self.silver.name]
         self._reset_due = context.from_start
         self._since: int | None = None
@@ -78,7 +79,7 @@ class Build:
                     made = made.transform(kpi.settled).where(~F.col(GONE))
                 kept = f"kept.period < DATE '{open_month(self.context)}'" if kpi.settled else "false"
                 replace_all(made, settings, kpi.gold.full_name, (*kpi.key, *kpi.also), unless=kept)
-            self.context.written.add(kpi.gold.full_name)
+            self.context.written.update((kpi.gold.full_name,))
         _log.info("built_all", query=self.name, version=self._since)
 
     def source(self) -> DataFrame:
@@ -105,7 +106,7 @@ class Build:
         for known in [kpi for kpi in self.kpis if kpi.source == source]:
             with books_held(self.context, known) as kpi:
                 made = self._counted_again(kpi, new)
-            self.context.written.add(kpi.gold.full_name)
+            self.context.written.update((kpi.gold.full_name,))
             if made is not None and any(kpi.gold == other.source for other in self.kpis):
                 self._replace(kpi.gold, made)
 

@@ -82,7 +82,7 @@ def _close(context: Context, month: date) -> dict[str, Any]:
         "code_version": CODE_VERSION,
     }
     append_rows(spark, pa.Table.from_pylist([row], schema=_SCHEMA), settings, BILLING_PERIODS.full_name)
-    context.written.add(BILLING_PERIODS.full_name)
+    context.written.update((BILLING_PERIODS.full_name,))
     _log.info("closed", month=f"{month:%Y-%m}", lines=row["lines"], amount=str(row["amount"]))
     told = {"lines": row["lines"], "amount": str(row["amount"]), "currency": row["currency"]}
     return {"closed": f"{month:%Y-%m}", **told}

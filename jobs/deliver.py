@@ -48,6 +48,7 @@ class Deliver:
         destination = SINKS[domain, system]
         self.every_s = destination.pace(context.settings.streams.triggers)
         self.routes = [(route, route.make(context.settings, self.name)) for route in destination.routes]
+        self.reads: tuple[str, ...] = tuple(route.table.full_name for route in destination.routes)
         self._reset_due = context.from_start
 
     def prepare(self) -> None:
@@ -96,7 +97,7 @@ class Deliver:
             if rejected:
                 letters = rejected_letters(self.context, self.domain, self.system, rejected)
                 append_once(letters, self.context.settings, DEAD_LETTERS.full_name, query_id(batch), batch_id)
-                self.context.written.add(DEAD_LETTERS.full_name)
+                self.context.written.update((DEAD_LETTERS.full_name,))
         finally:
             rows.unpersist()
         fail_at(self.name, "before_commit")

@@ -161,11 +161,11 @@ class Attempt:
         application = f"import.{self._job.id}"
         if counts.rows_valid:
             staged.append_silver(origin, application)
-            self._context.written.add(UPLOADED_ROWS.full_name)
+            self._context.written.update((UPLOADED_ROWS.full_name,))
         if counts.rows_invalid:
             self.dead = staged.first_reasons()
             staged.append_letters(origin, application)
-            self._context.written.add(DEAD_LETTERS.full_name)
+            self._context.written.update((DEAD_LETTERS.full_name,))
 
     def _write_errors(self, connection: Connection, errors: Sequence[RowError]) -> None:
         uploads = self._settings.uploads

@@ -35,7 +35,7 @@ def write_letters(context: Context, queue: ImportQueue) -> int:
         rows = pa.Table.from_pylist([_letter(job)], schema=LETTERS)
         mark = (f"import-letter.{job.id}", 0)
         append_rows(context.spark, rows, context.settings, DEAD_LETTERS.full_name, mark)
-        context.written.add(DEAD_LETTERS.full_name)
+        context.written.update((DEAD_LETTERS.full_name,))
         fail_at(QUERY, "letter")
         DEAD.labels(STREAM, STAGE, job.error).inc()
     if jobs:

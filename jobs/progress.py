@@ -10,11 +10,14 @@ from headwater.log import logger
 from headwater.metrics import BATCH_ROWS, LAG, LAST_BATCH
 
 _log = logger(__name__)
+# Spark's names of the times that hold the wait for a turn.
+_WITH_WAITING = {"addBatch", "triggerExecution"}
 
 
-def report(name: str, stream: StreamingQuery, batch: int) -> bool:
+def report(name: str, stream: StreamingQuery, batch: int, waited_s: float) -> bool:
     """Publish the newest progress if it is of this batch or a later one, which Spark has a moment after the
-    batch; whether it was. Asking takes milliseconds of Python and of the JVM."""
+    batch; whether it was. `waited_s`: of the batch's time, those it only waited for its next turn. Asking
+    takes milliseconds of Python and of the JVM."""
     newest = stream.lastProgress
     if newest is None:
         return False
@@ -24,15 +27,19 @@ def report(name: str, stream: StreamingQuery, batch: int) -> bool:
     lag = _lag(name, progress["sources"][0])
     if not progress["numInputRows"]:
         return True
-    BATCH_ROWS.labels(name).set(progress.get("processedRowsPerSecond", 0.0))
+    seconds = {part: ms / 1000 for part, ms in sorted(progress["durationMs"].items()) if ms >= 100}
+    for part in _WITH_WAITING & seconds.keys():
+        seconds[part] = round(max(0.0, seconds[part] - waited_s), 3)
+    rows_per_s = progress["numInputRows"] / max(seconds.get("triggerExecution", 0.0), 0.1)
+    BATCH_ROWS.labels(name).set(rows_per_s)
     LAST_BATCH.labels(name).set(utc_now().timestamp())
     _log.info(
         "batch",
         query=name,
         batch_id=progress["batchId"],
         rows=progress["numInputRows"],
-        rows_per_s=round(progress.get("processedRowsPerSecond", 0.0)),
-        seconds={part: ms / 1000 for part, ms in sorted(progress["durationMs"].items()) if ms >= 100},
+        rows_per_s=round(rows_per_s),
+        seconds=seconds,
         lag=lag,
     )
     return True

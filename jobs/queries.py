@@ -1,6 +1,7 @@
 """What a job runs: queries (a source, what to do with a batch, how often), and loops, which need no Spark."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -40,8 +41,8 @@ class Context:
     accept_gap: bool = False
     from_start: bool = False
     totals: Totals = field(default_factory=Totals)
-    # Names of the tables that this run has written to.
-    written: set[str] = field(default_factory=set)
+    # How often this run has written to each table, by its name.
+    written: Counter[str] = field(default_factory=Counter)
 
     def has_checkpoint(self, query: str) -> bool:
         """Whether the query has started before: its checkpoint has the file `metadata` with its id."""
@@ -58,10 +59,14 @@ class Context:
 
 
 class Query(Protocol):
-    """One checkpoint, one destination. `write` is called at least once per batch: it bears repetition."""
+    """One checkpoint, one destination. `write` is called at least once per batch: it bears repetition.
+
+    `reads`: the lake's tables that it reads, by name; none when it reads from outside.
+    """
 
     name: str
     every_s: float
+    reads: tuple[str, ...]
 
     def prepare(self) -> None:
         """Create what the query needs and check what it must find; SetupError says what to mend."""

@@ -48,6 +48,7 @@ class Refine:
         self.every_s = context.settings.streams.triggers.refine_s
         self.contracts = sorted(domain_contracts(domain).values(), key=lambda c: c.stream)
         self.bronze = bronze(domain)
+        self.reads: tuple[str, ...] = (self.bronze.full_name,)
         self.places = [(t, p) for c in self.contracts for t, n in c.sources.items() for p in range(n)]
         self.recovery = Recovery(context, self.name, self.contracts)
         # Made once: calls into the JVM, which every small batch would feel.
@@ -104,7 +105,7 @@ class Refine:
             fail_at(self.name, "after_write")
             entries = ledger_entries(balance)
             write_ledger(self.context.spark, self.context.settings, self.name, this, batch_id, entries)
-            self.context.written.add(LEDGER.full_name)
+            self.context.written.update((LEDGER.full_name,))
         finally:
             kept.unpersist()
         self._report(balance, entries)
@@ -138,7 +139,7 @@ class Refine:
         self.context.written.update(SILVER[contract.stream].full_name for contract in due)
         if (size := balance.size("dead")).rows:
             self._append_dead(fresh.transform(self.dead_letters), size, mark)
-            self.context.written.add(DEAD_LETTERS.full_name)
+            self.context.written.update((DEAD_LETTERS.full_name,))
 
     @cached_property
     def _silver_rows(self) -> dict[str, Callable[[DataFrame], DataFrame]]:

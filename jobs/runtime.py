@@ -23,6 +23,7 @@ from headwater.log import logger
 from jobs.faults import translate
 from jobs.queries import Context, Loop, Query
 from jobs.started import Started, StartedLoop, StartedQuery, Way
+from jobs.turns import Turns
 
 _log = logger(__name__)
 _POLL_S = 0.25
@@ -30,6 +31,8 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 # Set back by less, a clock delays a batch by no more than this.
 _STEP_S = 2.0
+# Of one core, a second batch uses what the first leaves while it waits for disk or network.
+_FEWEST_AT_ONCE = 2
 # How long --once goes on trying while something outside is away.
 _ONCE_PATIENCE_S = 120.0
 
@@ -61,6 +64,7 @@ class Runtime:
         self.once = once
         self.alone = alone
         self.stopping = threading.Event()
+        self._turns = Turns(context.written, self._places)
 
     def run(self, works: Sequence[Query | Loop]) -> None:
         """Run them. Raises the first fault that a person must mend, or that outlasted our patience."""
@@ -75,6 +79,10 @@ class Runtime:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _places(self) -> int:
+        """How many batches may run at a time: a cluster's executors come and go."""
+        return max(self.context.spark.sparkContext.defaultParallelism, _FEWEST_AT_ONCE)
 
     def _run(self, running: list[Running]) -> None:
         watch = StepWatch()
@@ -119,7 +127,7 @@ class Runtime:
 
     def _start(self, one: Running) -> None:
         one.clock_was_set_back = False
-        way = Way(self.context, self.once, self.stopping, one.went_well)
+        way = Way(self.context, self.once, self.stopping, self._turns, one.went_well)
         try:
             work = one.work
             one.started = StartedLoop(work, way) if isinstance(work, Loop) else StartedQuery(work, way)

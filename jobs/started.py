@@ -17,6 +17,7 @@ from headwater.tables import checkpoint_path
 from jobs.faults import translate
 from jobs.progress import report
 from jobs.queries import Context, Loop, Query
+from jobs.turns import Turns
 
 _log = logger(__name__)
 _POLL_S = 0.05
@@ -24,11 +25,13 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Way:
-    """How to run: until nothing is left (`once`) or until `stopping`; `went_well` hears of each success."""
+    """How to run: until nothing is left (`once`) or, taking `turns`, until `stopping`; `went_well` hears of
+    each success."""
 
     context: Context
     once: bool
     stopping: threading.Event
+    turns: Turns
     went_well: Callable[[], None]
 
 
@@ -65,13 +68,15 @@ class StartedQuery:
         self._waiting_at_gate = False
         self._written: int | None = None
         self._reported: int | None = None
+        self._waited_s = 0.0
         self._stream = self._start()
 
     @property
     def active(self) -> bool:
         active, batch = self._stream.isActive, self._written
-        if batch is not None and batch != self._reported and report(self._query.name, self._stream, batch):
-            self._reported = batch
+        if batch is not None and batch != self._reported:
+            if report(self._query.name, self._stream, batch, self._waited_s):
+                self._reported = batch
         return active
 
     @property
@@ -105,7 +110,19 @@ class StartedQuery:
         return writer.trigger(**trigger).start()
 
     def _write(self, batch: DataFrame, number: int) -> None:
-        if self._stopping or self._way.stopping.is_set():
+        turns = self._way.turns
+        waited_s = turns.begin(self._query, self._is_stopping)
+        try:
+            self._write_now(batch, number)
+        finally:
+            turns.end(self._query)
+        self._way.went_well()
+        if not self._way.once:
+            waited_s += turns.wait(self._query, self._is_stopping)
+        self._waited_s, self._written = waited_s, number
+
+    def _write_now(self, batch: DataFrame, number: int) -> None:
+        if self._is_stopping():
             self._waiting_at_gate = True
             raise HeadwaterError("stopping: the batch was not begun")
         began = time.monotonic()
@@ -115,9 +132,10 @@ class StartedQuery:
             self._fault = translate(fault) or HeadwaterError(type(fault).__name__)
             _log.error("batch_failed", query=self._query.name, batch_id=number, exc_info=fault)
             raise
-        self._written = number
-        self._way.went_well()
         BATCH_SECONDS.labels(self._query.name).observe(time.monotonic() - began)
+
+    def _is_stopping(self) -> bool:
+        return self._stopping or self._way.stopping.is_set()
 
 
 class StartedLoop:

@@ -29,7 +29,7 @@ def append_letters(context: Context, sink: str, stream: str, dead: Sequence[Dead
     if rows:
         table = pa.Table.from_pylist(rows, schema=LETTERS)
         append_rows(context.spark, table, context.settings, name)
-        context.written.add(name)
+        context.written.update((name,))
 
 
 def _letter(sink: str, stream: str, one: Dead) -> dict[str, object]:

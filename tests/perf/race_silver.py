@@ -29,6 +29,7 @@ from headwater.tables import ensure_table
 from jobs.queries import Context
 from jobs.refine import Refine
 from jobs.started import StartedQuery, Way
+from jobs.turns import Turns
 from schemas.tables import DEAD_LETTERS, LEADS, Table, bronze
 from tests.builders import LEAD
 from tests.conftest import settings_at
@@ -76,7 +77,7 @@ class Ours:
         self._told = Remembered()
         context.spark.streams.addListener(self._told)
         self._query = InTurns(context)
-        way = Way(context, once=True, stopping=threading.Event(), went_well=lambda: None)
+        way = Way(context, True, threading.Event(), Turns(context.written, lambda: 2), lambda: None)
         self._started = StartedQuery(self._query, way)
         self._until(lambda: self._query.begun == 1)
 

@@ -46,6 +46,7 @@ class Bare:
 
     name = "bare"
     every_s = 1.0
+    reads: tuple[str, ...] = ()
 
     def __init__(self, context: Context) -> None:
         self.context = context

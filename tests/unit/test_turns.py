@@ -1,0 +1,221 @@
+"""Who may go on when many queries share a driver's cores."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from jobs import turns
+from jobs.turns import Turns
+
+SOON_S = 5.0
+A_WHILE_S = 0.05
+
+
+@dataclass
+class Reader:
+    name: str
+    reads: tuple[str, ...] = ()
+    every_s: float = 0.0
+
+
+INGEST = Reader("ingest")
+REFINE = Reader("refine", ("bronze.x",))
+BUILD = Reader("build", ("silver.x",))
+DELIVER = Reader("deliver", ("gold.x",))
+
+
+class Driver:
+    """Turns of four queries, and the order in which those that wait are let go."""
+
+    def __init__(self, places: int = 2) -> None:
+        self.written: Counter[str] = Counter()
+        self.turns = Turns(self.written, lambda: places)
+        self.halted = False
+        self.gone: list[str] = []
+        self.changed = threading.Condition()
+
+    def begin(self, reader: Reader) -> None:
+        self.turns.begin(reader, lambda: self.halted)
+
+    def batch(self, reader: Reader, *wrote: str) -> None:
+        self.begin(reader)
+        self.end(reader, *wrote)
+
+    def end(self, reader: Reader, *wrote: str) -> None:
+        self.written.update(wrote)
+        self.turns.end(reader)
+
+    def wait(self, *readers: Reader) -> None:
+        for reader in readers:
+            threading.Thread(target=self._wait, args=(reader,), daemon=True).start()
+        time.sleep(A_WHILE_S)
+
+    def _wait(self, reader: Reader) -> None:
+        self.turns.wait(reader, lambda: self.halted)
+        with self.changed:
+            self.gone.append(reader.name)
+            self.changed.notify_all()
+
+    def went(self, *names: str) -> bool:
+        """Whether just these have gone, in this order; waits a little for them."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.gone) >= len(names), SOON_S)
+        time.sleep(A_WHILE_S)
+        return self.gone == list(names)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_LOOK_S", 0.01)
+
+
+def test_a_query_waits_until_there_is_news_in_a_table_that_it_reads() -> None:
+    driver = Driver()
+    driver.batch(INGEST, "bronze.x")
+    driver.wait(REFINE)
+    assert driver.went("refine")  # it was not there when bronze was written
+    driver.batch(REFINE, "silver.x")
+    driver.wait(REFINE)
+    assert driver.went("refine")
+    driver.batch(INGEST, "ledger")
+    assert driver.went("refine")
+    driver.batch(INGEST, "bronze.x")
+    assert driver.went("refine", "refine")
+
+
+def test_what_a_batch_wrote_is_news_when_the_batch_has_ended() -> None:
+    driver = Driver()
+    driver.batch(INGEST, "bronze.x")
+    driver.wait(REFINE)
+    assert driver.went("refine")
+    driver.wait(REFINE)
+    driver.begin(INGEST)
+    driver.written.update(["bronze.x"])
+    assert driver.went("refine")
+    driver.end(INGEST)
+    assert driver.went("refine", "refine")
+
+
+def test_the_query_furthest_from_the_sources_goes_first() -> None:
+    driver = Driver(places=1)
+    driver.begin(REFINE)
+    driver.end(INGEST, "silver.x", "gold.x")
+    driver.wait(INGEST, BUILD, DELIVER)
+    assert driver.went()
+    driver.end(REFINE)
+    assert driver.went("deliver")
+    driver.batch(DELIVER)
+    assert driver.went("deliver", "build")
+    driver.batch(BUILD)
+    assert driver.went("deliver", "build", "ingest")
+
+
+def test_of_queries_equally_far_from_the_sources_the_one_that_has_waited_longest_goes_first() -> None:
+    driver = Driver(places=1)
+    driver.begin(REFINE)
+    driver.wait(Reader("ingest.b"), Reader("ingest.a"), Reader("ingest.c"))
+    driver.end(REFINE)
+    assert driver.went("ingest.b")
+    driver.batch(Reader("ingest.b"))
+    assert driver.went("ingest.b", "ingest.a")
+
+
+@pytest.mark.parametrize("places", [1, 2, 3])
+def test_no_more_batches_run_than_there_are_places(places: int) -> None:
+    driver = Driver(places)
+    driver.begin(REFINE)
+    driver.end(INGEST, "silver.x", "gold.x")
+    driver.wait(INGEST, BUILD, DELIVER)
+    time.sleep(A_WHILE_S)
+    assert len(driver.gone) == places - 1
+
+
+@pytest.mark.parametrize("limit", ["_BATCH_S", "_PLAN_S"])
+def test_a_query_that_takes_long_keeps_no_other_waiting(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, limit, 0.1)
+    driver = Driver(places=1)
+    if limit == "_BATCH_S":
+        driver.begin(DELIVER)
+    else:
+        driver.wait(INGEST)
+    driver.wait(INGEST)
+    assert driver.went(*["ingest"] * (1 if limit == "_BATCH_S" else 2))
+
+
+def test_a_batch_for_which_no_place_was_kept_waits_for_one_before_others_nearer_to_the_sources() -> None:
+    driver = Driver(places=1)
+    driver.begin(BUILD)
+    threading.Thread(target=driver.begin, args=(DELIVER,), daemon=True).start()
+    driver.wait(INGEST)
+    driver.end(BUILD)
+    assert driver.went()
+    driver.end(DELIVER)
+    assert driver.went("ingest")
+
+
+def test_what_was_written_before_a_batch_began_is_no_news_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_LATE_S", 0.1)
+    driver = Driver()
+    driver.batch(INGEST, "bronze.x")
+    time.sleep(0.2)
+    driver.batch(REFINE)
+    driver.wait(REFINE)
+    assert driver.went()
+
+
+def test_what_was_written_while_a_batch_was_planned_may_be_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_LATE_S", SOON_S)
+    driver = Driver()
+    driver.batch(INGEST, "bronze.x")
+    driver.batch(REFINE)
+    driver.wait(REFINE)
+    assert driver.went("refine")
+
+
+def test_who_is_told_to_stop_waits_no_more() -> None:
+    driver = Driver()
+    driver.batch(INGEST, "bronze.x")
+    driver.wait(REFINE)
+    driver.wait(REFINE)
+    driver.halted = True
+    assert driver.went("refine", "refine")
+
+
+def test_for_tables_that_others_write_nobody_waits() -> None:
+    driver = Driver()
+    driver.batch(INGEST, "bronze.x")
+    driver.batch(DELIVER)
+    driver.wait(DELIVER)
+    assert driver.went("deliver")
+
+
+def test_without_news_a_query_looks_for_itself_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver()
+    driver.batch(INGEST, "bronze.x")
+    driver.wait(REFINE)
+    driver.wait(REFINE)
+    assert driver.went("refine")
+    monkeypatch.setattr(turns, "_QUIET_S", 0.0)
+    assert driver.went("refine", "refine")
+
+
+def test_batches_of_a_query_begin_no_sooner_than_its_pace() -> None:
+    slow = Reader("ingest", every_s=0.5)
+    driver = Driver()
+    began = time.monotonic()
+    driver.batch(slow)
+    driver.wait(slow)
+    assert driver.went("ingest")
+    assert time.monotonic() >= began + slow.every_s
+
+
+def test_the_wait_says_how_long_it_was() -> None:
+    driver = Driver()
+    slow = Reader("ingest", every_s=0.2)
+    driver.batch(slow)
+    halted: Callable[[], bool] = lambda: False  # noqa: E731
+    assert 0.1 <= driver.turns.wait(slow, halted) < SOON_S
