@@ -1,10 +1,10 @@
 """`python -m tests.perf.all_at_once`: leads and interactions in one driver, at a steady rate over all topics.
 
-A Kafka, lake, database and index of its own; `jobs run` as it is by default, warmed up by the same traffic.
-Then: does a query fall behind, how long from Kafka's confirmation until PostgreSQL has it, how large the JVM
-and how many the queries are. PostgreSQL is asked every half second: an arrival is up to that much too late.
-Of a KPI the event has arrived when the row counts as many events as were sent up to it. Prints the figures,
-and writes all_at_once.json and all_at_once.png. Exit code 1: something has not arrived.
+A Kafka, lake, index, database, and database of Redis of its own; `jobs run` as it is by default, warmed up by
+the same traffic. Then: does a query fall behind, how long from Kafka's confirmation until PostgreSQL has it,
+how large the JVM and how many the queries are. PostgreSQL is asked every half second: an arrival is up to
+that much too late. Of a KPI the event has arrived when the row counts as many events as were sent up to it.
+Prints the figures, and writes all_at_once.json and all_at_once.png. Exit code 1: something has not arrived.
 """
 
 import json
@@ -29,12 +29,14 @@ from local.places import LOCAL, say
 from local.postgres import dsn
 from local.traffic import Event, Kind, Mix, Way, traffic
 from local.traffic_interactions import interactions
+from sinks.redis import connected
 from tests.integration.broker import Broker
 from tests.integration.jobs_harness import Job, World
 
 DOMAINS = ("leads", "interactions")
 LEADS_SHARE = 0.2
 SEED = 6
+REDIS_DATABASE = 13  # that nothing else uses
 # What tests set and nobody else: see World.
 TEST_SETTINGS = ("HEADWATER_SPARK__DRIVER_MEMORY", "HEADWATER_SPARK__CONF", "JAVA_TOOL_OPTIONS")
 _EVERY_S = 0.5
@@ -82,10 +84,15 @@ def main(
 
 
 def _found(world: World, rate: float, warm_up: float, seconds: float) -> dict[str, Any]:
+    url = f"{world.settings.redis.url.rsplit('/', 1)[0]}/{REDIS_DATABASE}"
+    redis = world.settings.redis.model_copy(update={"url": url})
+    world.env["HEADWATER_REDIS__URL"] = url
     world.open()
     try:
         return Run(world, rate).go(warm_up, seconds)
     finally:
+        with connected(world.settings.model_copy(update={"redis": redis})) as client:
+            client.flushdb()
         world.close()
 
 
