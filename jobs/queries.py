@@ -11,6 +11,7 @@ from headwater.errors import SetupError
 from headwater.files import read_text
 from headwater.settings import Settings
 from headwater.tables import checkpoint_path
+from jobs.turns import Reader
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Context:
     accept_gap: bool = False
     from_start: bool = False
     totals: Totals = field(default_factory=Totals)
-    # How often this run has written to each table, by its name.
+    # How often this run has written to each table, by its name. Many threads write: `update` is one step,
+    # `+=` is two.
     written: Counter[str] = field(default_factory=Counter)
 
     def has_checkpoint(self, query: str) -> bool:
@@ -58,15 +60,8 @@ class Context:
             raise SetupError(f"{path} is damaged; see docs/operations.md, lost checkpoint") from None
 
 
-class Query(Protocol):
-    """One checkpoint, one destination. `write` is called at least once per batch: it bears repetition.
-
-    `reads`: the lake's tables that it reads, by name; none when it reads from outside.
-    """
-
-    name: str
-    every_s: float
-    reads: tuple[str, ...]
+class Query(Reader, Protocol):
+    """One checkpoint, one destination. `write` is called at least once per batch: it bears repetition."""
 
     def prepare(self) -> None:
         """Create what the query needs and check what it must find; SetupError says what to mend."""

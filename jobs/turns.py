@@ -28,7 +28,8 @@ _LAYERS = ("", "bronze", "silver", "gold", "ops")
 
 
 class Reader(Protocol):
-    """What is to be known of a query: see jobs.queries.Query."""
+    """What is to be known of a query. `reads`: the lake's tables that it reads, by name; none when it reads
+    from outside."""
 
     name: str
     every_s: float

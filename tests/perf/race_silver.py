@@ -77,7 +77,8 @@ class Ours:
         self._told = Remembered()
         context.spark.streams.addListener(self._told)
         self._query = InTurns(context)
-        way = Way(context, True, threading.Event(), Turns(context.written, lambda: 2), lambda: None)
+        turns = Turns(context.written, lambda: 2)
+        way = Way(context, once=True, stopping=threading.Event(), turns=turns, went_well=lambda: None)
         self._started = StartedQuery(self._query, way)
         self._until(lambda: self._query.begun == 1)
 

@@ -10,6 +10,7 @@ import pytest
 
 from jobs import turns
 from jobs.turns import Turns
+from sinks.registry import SINKS
 
 SOON_S = 5.0
 A_WHILE_S = 0.05
@@ -211,6 +212,16 @@ def test_batches_of_a_query_begin_no_sooner_than_its_pace() -> None:
     driver.wait(slow)
     assert driver.went("ingest")
     assert time.monotonic() >= began + slow.every_s
+
+
+@pytest.mark.parametrize("destination", SINKS)
+def test_whatever_tables_a_destination_has_it_gets_its_turn(destination: tuple[str, str]) -> None:
+    tables = tuple(route.table.full_name for route in SINKS[destination].routes)
+    driver = Driver()
+    driver.begin(Reader("deliver", tables))
+    driver.end(Reader("deliver", tables), *tables)
+    driver.wait(Reader("deliver", tables))
+    assert driver.went("deliver")
 
 
 def test_the_wait_says_how_long_it_was() -> None:
