@@ -21,7 +21,7 @@ from headwater.metrics import EVENTS
 from headwater.tables import checkpoint_path, ensure_table, frame_of, read_table, table_path, table_version
 from jobs.books import books_held, open_month
 from jobs.queries import Context
-from jobs.recount import FEW_KEYS, few_days, few_rows
+from jobs.recount import FEW_KEYS, few_days, few_rows, of_keys
 from schemas.gold import BILLING_PERIODS
 from schemas.tables import Table
 from transformations.kpi.base import Kpi
@@ -126,9 +126,10 @@ class Build:
         key = (*kpi.key, *kpi.also)
         if found.num_rows <= FEW_KEYS and not settings.lake_is_remote:
             days = few_days(settings, kpi, found)
-            keys = frame_of(spark, found.select(kpi.key).group_by(kpi.key).aggregate([])).coalesce(1)
-            mine = few_rows(spark, settings, kpi, found, days).transform(kpi.keyed)
-            few = self._rows(kpi, keys, mine.join(keys, [*kpi.key], "left_semi")).toArrow()
+            counted = kpi.count(few_rows(spark, settings, kpi, found, days)).toArrow()
+            few = of_keys(counted, found.select(kpi.key).group_by(kpi.key).aggregate([]))
+            if kpi.settled:
+                few = frame_of(spark, few).coalesce(1).transform(kpi.settled).toArrow()
             replace_by_key(few, settings, kpi.gold.full_name, key, days)
             return few
         rows = frame_of(spark, new) if isinstance(new, pa.Table) else new

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from headwater.delta_log import read_days
+from headwater.delta_merge import GONE
 from headwater.settings import Settings
 from headwater.tables import frame_of, table_path
 from transformations.kpi.base import Kpi
 
 FEW_KEYS = 10_000
+_ROW = "row"
 
 
 def few_days(settings: Settings, kpi: Kpi, touched: pa.Table) -> list[date]:
@@ -38,6 +40,23 @@ def few_rows(
     """All rows of the touched keys in the source, and perhaps some more: the columns that the KPI needs."""
     path = table_path(settings, kpi.source.full_name)
     return frame_of(spark, read_days(path, kpi.columns, days, _named(kpi, touched))).coalesce(1)
+
+
+def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
+    """The rows of gold that have these keys, and no others; of a key that has none the key alone, `gone`.
+
+    Keys have no nulls. The two joins would take Spark as long as the count itself.
+    """
+    names = keys.column_names
+    there = counted.select(names).append_column(_ROW, pa.array(range(counted.num_rows), pa.int64()))
+    keys = keys.cast(there.drop_columns([_ROW]).schema)
+    mine = counted.take(there.join(keys, names, join_type="left semi")[_ROW])
+    gone = keys.join(there, names, join_type="left anti")
+    tables = [
+        table.append_column(GONE, pa.repeat(pa.scalar(is_gone), table.num_rows))
+        for table, is_gone in ((mine, False), (gone, True))
+    ]
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def _named(kpi: Kpi, touched: pa.Table) -> pc.Expression | None:

@@ -1,0 +1,37 @@
+"""Which of the counted rows are of the touched keys, and which of these keys have none."""
+
+import pyarrow as pa
+
+from jobs.recount import of_keys
+
+KEY = ("tenant_id", "hour")
+
+
+def keys(*rows: tuple[str, int]) -> pa.Table:
+    return pa.table({name: [row[n] for row in rows] for n, name in enumerate(KEY)})
+
+
+def counted(*rows: tuple[str, int, int]) -> pa.Table:
+    found = keys(*[row[:2] for row in rows]).append_column("events", pa.array([row[2] for row in rows]))
+    return found.append_column("names", pa.array([["a"]] * len(rows), pa.list_(pa.string())))
+
+
+def rows(table: pa.Table) -> list[tuple[object, ...]]:
+    columns = [table[name].to_pylist() for name in (*KEY, "events", "names", "gone")]
+    return sorted(zip(*columns, strict=True))
+
+
+def test_rows_of_other_keys_are_left_out_and_a_key_without_rows_is_gone() -> None:
+    found = of_keys(counted(("a", 1, 5), ("a", 2, 6), ("b", 1, 7)), keys(("a", 2), ("b", 2), ("b", 1)))
+    assert rows(found) == [("a", 2, 6, ["a"], False), ("b", 1, 7, ["a"], False), ("b", 2, None, None, True)]
+
+
+def test_all_or_none_of_the_keys_may_have_rows() -> None:
+    some = counted(("a", 1, 5))
+    assert rows(of_keys(some, keys(("a", 1)))) == [("a", 1, 5, ["a"], False)]
+    assert rows(of_keys(some.slice(0, 0), keys(("a", 1)))) == [("a", 1, None, None, True)]
+
+
+def test_keys_may_come_in_another_of_arrows_types_for_the_same_values() -> None:
+    wanted = keys(("a", 1)).cast(pa.schema([("tenant_id", pa.large_string()), ("hour", pa.int32())]))
+    assert rows(of_keys(counted(("a", 1, 5)), wanted)) == [("a", 1, 5, ["a"], False)]
