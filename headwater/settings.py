@@ -67,6 +67,9 @@ class Redis(Section):
 
 class Registry(Section):
     url: str
+    username: str | None
+    password: SecretStr | None
+    ca_file: Path | None
 
 
 class Jwt(Section):

@@ -1,4 +1,5 @@
-"""The form of every text, and what counts as white space at its ends: the same in the API and in refine."""
+"""The form of every text, and what counts as white space at its ends: the same in the API and in refine; and
+the form of names."""
 
 import re
 import unicodedata
@@ -11,6 +12,7 @@ WHITESPACE = (
 MAX_MARKS = 30  # combining marks in a row, as UAX #15 §13 has it
 _PIECE = 24  # composing adds at most 3 marks to a piece: it is not broken up a second time
 _JOINER = "\u034f"  # COMBINING GRAPHEME JOINER: invisible, and no mark is sorted across it
+_INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LONG_RUN = re.compile(rb"[^\0]{%d,}" % (MAX_MARKS + 1))
 
 
@@ -27,6 +29,11 @@ def nfc(text: str) -> str:
         return composed  # nor was it broken up
     # A mark may be taken apart, a letter's own marks be sorted among those that follow: the run has grown.
     return nfc(composed) if _LONG_RUN.search(_classes(composed)) else composed
+
+
+def snake_case(name: str) -> str:
+    """A field's name as a column's: firstName → first_name; one in this form stays."""
+    return _INNER_CAPITAL.sub("_", name).lower()
 
 
 def _broken_up(text: str) -> str:

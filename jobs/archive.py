@@ -24,6 +24,7 @@ from sinks.archive.base import HOUR, Store
 from sinks.archive.manifest import Manifest, newest
 from sinks.archive.registry import store_of
 from sources.bronze import Topic, bronze_files
+from sources.registry import RegistrySchemas
 
 
 @dataclass
@@ -71,8 +72,9 @@ class Archive:
     def prepare(self) -> None:
         """Find out how far each topic is archived."""
         self._store = store_of(self._settings)
+        schemas = RegistrySchemas(self._settings.registry)
         streams = [
-            Stream(self.name, topic, contract)
+            Stream(self.name, topic, contract, schemas)
             for contract in domain_contracts(self._domain).values()
             for topic in contract.sources
         ]

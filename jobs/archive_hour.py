@@ -19,6 +19,7 @@ from headwater.log import logger
 from headwater.offsets import Range
 from headwater.version import CODE_VERSION
 from jobs.archive_plan import Due
+from schemas.avro import SchemaOf
 from schemas.contract import Contract
 from sinks.archive.base import MANIFEST, Parts, Store, hour_folder, hour_text
 from sinks.archive.manifest import File, Manifest, read_manifest, to_bytes
@@ -39,13 +40,12 @@ class Stream:
     query: str
     topic: str
     contract: Contract
+    schema_of: SchemaOf | None = None
 
     @property
     def fields(self) -> Contract | None:
-        """The contract that its records are read by; None for bodies that were refused, and for what is no
-        JSON."""
-        events = self.topic == self.contract.topic and self.contract.format == "json"
-        return self.contract if events else None
+        """The contract that its records are read by; None for bodies that were refused."""
+        return self.contract if self.topic == self.contract.topic else None
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def write_hour(
 
 
 def _decoded(stream: Stream, topic: Topic, due: Due, settings: Archive) -> Iterator[pa.Table]:
-    decode = archived(stream.fields)
+    decode = archived(stream.fields, stream.schema_of)
     for rows in topic.records(due.parts, due.spans, _BRONZE, settings.memory_bytes):
         count = max(1, _DECODED_BYTES * rows.num_rows // max(1, rows.nbytes))
         for first in range(0, rows.num_rows, count):

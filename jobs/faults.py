@@ -22,6 +22,8 @@ _CHECKPOINT = re.compile(
     r"|JsonEOFException|JsonParseException|Unexpected end-of-input"
 )
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
+_RAISED = {kind.__name__: kind for kind in (TransientError, SetupError)}
+_OURS = re.compile(rf"\bheadwater\.errors\.({'|'.join(_RAISED)}): ([^\n]+)")
 _CODE = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
 _CLASS = re.compile(r"\b([a-z]+(?:\.[a-z0-9_]+)+\.[A-Z]\w*(?:Exception|Error))\b")
 
@@ -33,6 +35,9 @@ def translate(fault: BaseException | None) -> HeadwaterError | None:
     text = str(fault)
     if isinstance(fault, StreamingQueryException) and "stopping: the batch was not begun" in text:
         return None
+    if ours := _OURS.search(text):
+        # Raised in a worker of Spark: its text is all that is left. Our own sentences are safe to tell.
+        return _RAISED[ours[1]](ours[2].strip())
     what = _name(fault, text)
     # First: a full disk cuts files, and shows as whatever reads them next.
     if _FULL.search(text):

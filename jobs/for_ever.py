@@ -40,7 +40,7 @@ def without_earlier(context: Context, contract: Contract, batch: DataFrame, coun
 
 def _again(context: Context, contract: Contract, batch: DataFrame, count: int) -> pa.Table:
     """`dedupe_hash` of the events that silver has from other records."""
-    table, names = SILVER[contract.stream], [pointer.rsplit("/", 1)[-1] for pointer in contract.dedupe_key]
+    table, names = SILVER[contract.stream], list(contract.key_columns)
     key = [F.col(f"{table.name}.{name}").alias(name) for name in names]
     mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream)
     new = batch.where(mine).select("dedupe_hash", "tenant_id", *key, *_PLACE)

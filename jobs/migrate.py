@@ -1,4 +1,5 @@
-"""migrate: bring topics, Delta tables, PostgreSQL and Elasticsearch to what the contracts and migrations say.
+"""migrate: bring topics, Avro schemas, Delta tables, PostgreSQL and Elasticsearch to what the contracts and
+migrations say.
 
 Safe to run again: what is there already is left as it is, but for columns that a table lacks: they are added.
 """
@@ -13,12 +14,14 @@ from schemas.migrate import upgrade
 from schemas.tables import Table
 from schemas.topics import create_topics
 from sinks.registry import SINKS
+from sources.registry import register
 
 
 def migrate(context: Context) -> list[str]:
     """What was changed, a line each. Raises SetupError where a column has another type than it should."""
     spark, settings = context.spark, context.settings
     done = [f"topic {name} created" for name in create_topics(settings)]
+    done += register(settings.registry)
     for table in lake_tables():
         if exists(spark, settings, table.full_name):
             done += _evolve(context, table)

@@ -7,6 +7,7 @@ have is left out.
 
 from collections.abc import Callable
 from functools import cached_property
+from uuid import uuid4
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -27,6 +28,7 @@ from jobs.recovery import Recovery
 from jobs.runs import record_decision
 from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, bronze
+from sources.registry import RegistrySchemas
 from transformations.classify import classify, silver_rows, silver_table
 from transformations.dead_letters import to_dead_letters
 from transformations.dedupe import first_within, stamped
@@ -71,7 +73,8 @@ class Refine:
             .load(table_path(settings, self.bronze.full_name))
         )
         geo = settings.enrichment.geo_database
-        decided = classify(*self.contracts, geo_database=str(geo) if geo else None)
+        schemas = RegistrySchemas(settings.registry)
+        decided = classify(*self.contracts, geo_database=str(geo) if geo else None, schema_of=schemas)
         marked = rows.transform(stamped).transform(self.recovery.mark).transform(decided)
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))
         counted = F.when(~F.col("accounted"), who)
@@ -90,7 +93,11 @@ class Refine:
         fail_during(self.name, "task", lambda: busy(self.context.spark))
         kept, rows = self.recovery.kept(batch)
         try:
-            balance = self._balance(rows, this)
+            balance, mark = self._balance(rows, this), (this, batch_id)
+            if self.recovery.was_begun(*mark):
+                rows = self.recovery.resumed(rows, balance.ranges)
+                # What is left of a table has not been written under the batch's own mark.
+                balance, mark = self._balance(rows, this), (f"{this}.{uuid4().hex}", batch_id)
             for contract in self.contracts:
                 count = balance.count("silver", contract.stream)
                 if contract.unique_for_ever and count:
@@ -101,7 +108,7 @@ class Refine:
             if accepted := check_breaker(self.context, self.name, batch_id, balance):
                 record_decision(self.context, self.name, "; ".join(accepted), (this, batch_id))
             fail_at(self.name, "before_write")
-            self._append(rows, balance, this, batch_id)
+            self._append(rows, balance, mark)
             fail_at(self.name, "after_write")
             entries = ledger_entries(balance)
             write_ledger(self.context.spark, self.context.settings, self.name, this, batch_id, entries)
@@ -123,8 +130,8 @@ class Refine:
         fresh = {c.stream: int(numbers.observed[f"fresh{n}"]) for n, c in enumerate(self.contracts)}
         return Balance(groups, numbers, ranges, fresh, {c.stream: tuple(c.sources) for c in self.contracts})
 
-    def _append(self, batch: DataFrame, balance: Balance, this: str, batch_id: int) -> None:
-        fresh, mark = batch.where(~F.col("accounted") & ~F.col("written")), (this, batch_id)
+    def _append(self, batch: DataFrame, balance: Balance, mark: tuple[str, int]) -> None:
+        fresh = batch.where(~F.col("accounted") & ~F.col("written"))
         spark, settings = self.context.spark, self.context.settings
         due = [c for c in self.contracts if balance.size("silver", c.stream).rows]
         if due and self._is_few(balance.size("silver")):

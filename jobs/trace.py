@@ -65,7 +65,7 @@ def _fates(context: Context, contracts: Sequence[Contract], prefixes: tuple[str,
 
 def _own(contract: Contract) -> Column:
     """The event's key as its record's key has it, behind the tenant."""
-    parts = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in contract.dedupe_key]
+    parts = [F.col(name).cast("string") for name in contract.key_columns]
     return F.concat_ws("|", *parts).alias("own")
 
 

@@ -98,7 +98,7 @@ def topics() -> None:
 
 @app.command()
 def seed(
-    domain: Annotated[str, typer.Argument(help="leads or interactions")],
+    domain: Annotated[str, typer.Argument(help="leads, interactions or crm")],
     n: Annotated[int, typer.Argument(min=1, help="How many events.")],
     rate: Annotated[float, typer.Option(min=0, help="Events a second; 0: as fast as it goes.")] = 0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events, under new keys.")] = 1,

@@ -12,9 +12,11 @@ from local.credentials import DEMO_KEYS, read_secret
 from local.demo_send import Tally, send_http, send_kafka
 from local.places import say
 from local.traffic import Mix, Way, traffic
+from local.traffic_crm import TOPICS, crm
 from local.traffic_interactions import interactions
+from sources.registry import register, subject_number
 
-DOMAINS = ("leads", "interactions")
+DOMAINS = ("leads", "interactions", "crm")
 _TELL_EVERY_S = 2.0
 
 
@@ -28,8 +30,12 @@ def send(domain: str, n: int, *, rate: float, seed: int, broken: float, way: Way
     run = f"seed-{secrets.token_hex(4)}-"
     if domain == "leads":
         events = traffic(way, n, run=run, seed=seed, mix=Mix(broken=broken))
-    else:
+    elif domain == "interactions":
         events = interactions(n, run=run, seed=seed, mix=Mix(broken=broken, no_consent=0))
+    else:
+        register(settings.registry)
+        numbers = {topic: subject_number(settings.registry, topic) for topic in TOPICS}
+        events = crm(n, numbers, run=run, seed=seed, mix=Mix(broken=broken, no_consent=0))
     tally = Tally()
     with ThreadPoolExecutor(1) as pool:
         if way is Way.HTTP:

@@ -27,8 +27,13 @@ def install() -> None:
     install_once(_home(), profile_digest("registry"), lambda to: maven_archive("registry", to, "copy"))
 
 
+def jar() -> Path:
+    """What is run."""
+    (found,) = _home().glob("*-runner.jar")
+    return found
+
+
 def launch() -> Launch:
-    (jar,) = _home().glob("*-runner.jar")
     memory = ("-Xms64m", f"-Xmx{_HEAP}", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
     listen = ("-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={PORT.number}")
     env = {
@@ -40,7 +45,7 @@ def launch() -> Launch:
     }
     # PostgreSQL may restart under it: drop connections that have gone stale.
     fresh = ("-Dquarkus.datasource.postgresql.jdbc.validate-on-borrow=true", *_POOL)
-    argv = (command("java"), *memory, *listen, *fresh, "-jar", str(jar))
+    argv = (command("java"), *memory, *listen, *fresh, "-jar", str(jar()))
     return Launch(argv, cwd=make_folder(data("registry")), env=env)
 
 

@@ -10,10 +10,12 @@ FOLDER = Path(__file__).resolve().parent / "events"
 
 
 def export() -> list[Path]:
-    """Write one JSON Schema per contract; the files written."""
+    """Write a JSON Schema per contract of a stream of JSON; the files written. Those of Avro are sources."""
     FOLDER.mkdir(exist_ok=True)
     written = []
     for contract in contracts().values():
+        if contract.format != "json":
+            continue
         path = FOLDER / f"{contract.stream}.schema.json"
         text = json.dumps(json_schema(contract), indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")

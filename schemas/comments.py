@@ -6,6 +6,7 @@ the same in every table, or stands below with its table.
 
 from functools import cache
 
+from headwater.text import snake_case
 from schemas.contract import Field, contracts
 from schemas.gold import GOLD
 from schemas.tables import OPS, SILVER, UPLOADED_ROWS, Table, bronze, column_names, silver_tables
@@ -64,7 +65,12 @@ COLUMNS = {
     "erased": "Records that were erased.",
 }
 
+_EVENT_ID = "The CRM's own id of the event."
 TABLES = {
+    # Of `data` the contracts say `id`, too.
+    "silver.crm_leads": {"id": _EVENT_ID, "lead_id": "The CRM's id of the lead."},
+    "silver.crm_contacts": {"id": _EVENT_ID, "contact_id": "The CRM's id of the contact."},
+    "silver.crm_opportunities": {"id": _EVENT_ID, "opportunity_id": "The CRM's id of the opportunity."},
     "gold.session_kpis": {
         "session_id": "The conversation; with the tenant the key.",
         "user_id": "Who talked, the newest that was named.",
@@ -182,4 +188,5 @@ def _by_contracts(table: Table) -> dict[str, str]:
 
 
 def _column(field: Field) -> str:
-    return f"utm_{field.name}" if "utm" in field.path[:-1] else field.name
+    name = snake_case(field.name)
+    return f"utm_{name}" if "utm" in field.path[:-1] else name

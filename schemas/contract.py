@@ -16,7 +16,7 @@ import yaml
 from open_data_contract_standard import model as odcs
 
 from headwater.errors import SetupError
-from headwater.text import nfc
+from headwater.text import nfc, snake_case
 
 ROW_LIMIT_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -28,10 +28,21 @@ _OPTIONS = {
     "integer": _RANGE,
     "number": {*_RANGE, "multipleOf"},
 }
-_KINDS = {"string", "boolean", "integer", "number", "timestamp", "object"}
+_KINDS = {"string", "boolean", "integer", "number", "timestamp", "date", "object"}
+FORMATS = ("json", "avro")
 _REQUIRED = ("topic", "partitions", "tenantField", "eventTimeField", "dedupeKey", "dedupeWindow")
-_KNOWN = {*_REQUIRED, "retentionDays", "format", "consentField", "refusedTopic", "uniqueForEver"}
+_KNOWN = {
+    *_REQUIRED,
+    "retentionDays",
+    "format",
+    "consentField",
+    "refusedTopic",
+    "uniqueForEver",
+    "tenantAgain",
+}
 _REFUSED_PARTITIONS = 1
+# How JSON Schema calls text that is one.
+_FORM_OF_TIME = {"timestamp": "date-time", "date": "date"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,8 @@ class Contract:
 
     `refused_topic` holds what the HTTP API refused of it: bodies, with the reasons in the headers.
     `unique_for_ever`: of its events silver has each once, also when one comes again after the window.
+    `tenant_again` is a field that, where it is said, must name the same tenant. `format`: json, or avro in
+    Confluent's framing.
     """
 
     stream: str
@@ -86,12 +99,18 @@ class Contract:
     fields: tuple[Field, ...]
     refused_topic: str | None = None
     unique_for_ever: bool = False
+    tenant_again: str | None = None
 
     @property
     def sources(self) -> dict[str, int]:
         """Every topic that is read for this stream, with its partitions."""
         refused = {self.refused_topic: _REFUSED_PARTITIONS} if self.refused_topic else {}
         return {self.topic: self.partitions, **refused}
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of silver that the dedupe key's fields go into."""
+        return tuple(snake_case(pointer.rsplit("/", 1)[-1]) for pointer in self.dedupe_key)
 
     @property
     def leaves(self) -> tuple[Field, ...]:
@@ -142,6 +161,7 @@ def parse_contract(text: str, origin: str) -> Contract:
         fields=fields,
         refused_topic=custom.get("refusedTopic"),
         unique_for_ever=bool(custom.get("uniqueForEver")),
+        tenant_again=custom.get("tenantAgain"),
     )
     _check_pointers(contract, origin)
     return contract
@@ -168,10 +188,12 @@ def open_document(
 
 
 def _check_pointers(contract: Contract, origin: str) -> None:
+    if contract.format not in FORMATS:
+        raise SetupError(f"{origin}: format {contract.format!r} is none of {', '.join(FORMATS)}")
     known = {field.pointer: field for field in contract.leaves}
     needed = {contract.tenant_field, contract.event_time_field, *contract.dedupe_key}
-    consent = {contract.consent_field} if contract.consent_field else set()
-    for pointer in sorted((needed | consent) - known.keys()):
+    besides = {pointer for pointer in (contract.consent_field, contract.tenant_again) if pointer}
+    for pointer in sorted((needed | besides) - known.keys()):
         raise SetupError(f"{origin}: {pointer} is named by a customProperty but is no field")
     for pointer in sorted(p for p in needed if not known[p].required):
         raise SetupError(f"{origin}: {pointer} identifies or dates an event and must be `required: true`")
@@ -250,11 +272,11 @@ def _field_schema(field: Field) -> dict[str, Any]:
     if field.is_epoch:
         nullable = {} if field.required else {"type": ["integer", "null"]}
         return {"type": "integer", **nullable, "description": field.description}
-    schema: dict[str, Any] = {"type": "string" if field.kind == "timestamp" else field.kind}
+    schema: dict[str, Any] = {"type": "string" if field.kind in _FORM_OF_TIME else field.kind}
     if field.required and field.kind == "string":
         schema |= {"minLength": 1, "pattern": r"\S"}  # empty text is null
-    if field.kind == "timestamp":
-        schema["format"] = "date-time"
+    if field.kind in _FORM_OF_TIME:
+        schema["format"] = _FORM_OF_TIME[field.kind]
     if field.format:
         schema["format"] = field.format
     if field.max_length:

@@ -79,7 +79,7 @@ LEADS = Table(
 
 
 def _dated(name: str, columns: str) -> Table:
-    """A silver table of the interactions, by the day of its events: gold reads the days that it needs."""
+    """A silver table by the day of its events: gold reads the days that it needs."""
     return Table("silver", name, f"{columns}, event_date DATE,{LINEAGE}", _SILVER_STATISTICS, ("event_date",))
 
 
@@ -122,6 +122,28 @@ MARKETO_LEADS = _dated(
     "marketo_leads",
     """event_id STRING, marketo_id STRING, change_type STRING, updated_at TIMESTAMP, email STRING,
        first_name STRING, last_name STRING, company STRING, attributes STRING""",
+)
+
+_PERSON = """first_name STRING, last_name STRING, email STRING, phone STRING, company STRING, title STRING"""
+_CHANGED = "created_at TIMESTAMP, updated_at TIMESTAMP, metadata STRING"
+CRM_LEADS = _dated(
+    "crm_leads",
+    f"""id STRING, event_id STRING, event_type STRING, lead_id STRING, {_PERSON}, source STRING,
+        status STRING, score INT, assigned_to STRING, {_CHANGED}""",
+)
+CRM_CONTACTS = _dated(
+    "crm_contacts",
+    f"""id STRING, event_id STRING, event_type STRING, contact_id STRING, {_PERSON}, lead_id STRING,
+        {_CHANGED}""",
+)
+CRM_OPPORTUNITIES = _dated(
+    "crm_opportunities",
+    f"""id STRING, event_id STRING, event_type STRING, opportunity_id STRING, name STRING, lead_id STRING,
+        contact_id STRING, amount DECIMAL(15,2), currency STRING, stage STRING, probability INT,
+        expected_close_date DATE, {_CHANGED}""",
+)
+CRM_EVENTS = _dated(
+    "crm_events", "id STRING, event_id STRING, event_type STRING, data STRING, metadata STRING"
 )
 
 # Of a record's bytes, a dead letter keeps so many.
@@ -199,6 +221,10 @@ SILVER = {
     "frontend.widget.performance": WIDGET_PERFORMANCE,
     "billing.usage.metered": USAGE,
     "marketo.leads.delta": MARKETO_LEADS,
+    "crm.leads": CRM_LEADS,
+    "crm.contacts": CRM_CONTACTS,
+    "crm.opportunities": CRM_OPPORTUNITIES,
+    "crm.events": CRM_EVENTS,
 }
 OPS = (DEAD_LETTERS, LEDGER, JOB_RUNS)
 

@@ -16,6 +16,7 @@ MAX_MESSAGE_BYTES = 24 << 20
 OUTGOING = {
     "leads": ("lead.normalized", "lead.captured", "lead.dlq"),
     "interactions": ("interactions.dlq",),
+    "crm": ("crm.dlq",),
     "uploads": ("uploads.dlq",),
 }
 OUTGOING_PARTITIONS = 3

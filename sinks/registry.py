@@ -97,5 +97,6 @@ SINKS: dict[tuple[str, str], Destination] = {
         )
     ),
     ("interactions", "dlq"): _letters("interactions.dlq", *_streams("interactions")),
+    ("crm", "dlq"): _letters("crm.dlq", *_streams("crm")),
     ("uploads", "dlq"): _letters("uploads.dlq", "uploads"),
 }

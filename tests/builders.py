@@ -100,6 +100,7 @@ _ARROW = {
     "DATE": pa.date32(),
     "DOUBLE": pa.float64(),
     "DECIMAL(20,6)": pa.decimal128(20, 6),
+    "DECIMAL(15,2)": pa.decimal128(15, 2),
 }
 
 

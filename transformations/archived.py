@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from headwater.errors import SetupError
+from schemas.avro import Decode, SchemaOf, decoder
 from schemas.contract import Contract, Field
-from schemas.envelope import read_document
 from transformations.quick import quick_reader
 from transformations.validate import reader
 from transformations.verdict import says_no
@@ -43,6 +43,7 @@ _TYPES = {
     "integer": pa.int64(),
     "number": pa.float64(),
     "timestamp": _TIME,
+    "date": pa.date32(),
     "object": pa.string(),
 }
 # Values by JSON Pointer of every row, and the rows that refuse consent.
@@ -59,15 +60,16 @@ def column(field: Field) -> str:
     return "__".join(("event", *field.path))
 
 
-def archived(contract: Contract | None) -> Callable[[pa.Table], pa.Table]:
+def archived(contract: Contract | None, schema_of: SchemaOf | None = None) -> Callable[[pa.Table], pa.Table]:
     """A function (records with the columns of RECORD, but for `withheld`) → the archive's rows, in order.
+    `schema_of` is asked for the schemas of records in Avro.
 
     Without a contract (a topic of bodies that were refused) there are no columns but the record's.
     """
     schema = archive_schema(contract)
     if len(set(schema.names)) < len(schema):
         raise SetupError("two fields of a contract make the same column: a name holds a double underscore")
-    said = _reader(contract) if contract else None
+    said = _reader(contract, decoder(contract, schema_of)) if contract else None
 
     def apply(records: pa.Table) -> pa.Table:
         if not said:
@@ -124,7 +126,7 @@ def _fitting(value: Any, kind: pa.DataType) -> Any:
     return value
 
 
-def _reader(contract: Contract) -> Callable[[pa.RecordBatch], _Said]:
+def _reader(contract: Contract, decode: Decode) -> Callable[[pa.RecordBatch], _Said]:
     quick, exact, consent = quick_reader(contract), reader(contract), contract.consent_field
     path = tuple(consent.strip("/").split("/")) if consent else ()
 
@@ -134,7 +136,7 @@ def _reader(contract: Contract) -> Callable[[pa.RecordBatch], _Said]:
         columns, doubtful = quick(values, arrived_us)
         refusing = set()
         for row in sorted(doubtful):
-            document = read_document(values[row])
+            document = decode(values[row])
             if path and document.fault and says_no(document, path):
                 refusing.add(row)
             found = {} if document.fault else exact(document.value, arrived_us[row]).values

@@ -20,6 +20,7 @@ from pyspark.sql.types import StructType
 
 from headwater.identity import fingerprint, record_hash, row_version
 from headwater.worker import forget_archives, keep_for_good
+from schemas.avro import SchemaOf, decoder
 from schemas.contract import Contract
 from schemas.tables import LETTER_PAYLOAD_BYTES, LINEAGE, SILVER
 from transformations.refused import Header, refused
@@ -39,8 +40,11 @@ _LINEAGE = ("tenant_id", "row_version", "event_time", "ingested_at", "refined_at
 _THROUGH = {"refined_at": "TIMESTAMP", "accounted": "BOOLEAN"}
 
 
-def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[[DataFrame], DataFrame]:
-    """Records of these contracts' topics → outcome rows.
+def classify(
+    *contracts: Contract, geo_database: str | None = None, schema_of: SchemaOf | None = None
+) -> Callable[[DataFrame], DataFrame]:
+    """Records of these contracts' topics → outcome rows. `schema_of` is asked, in the workers, for the
+    schemas of records in Avro.
 
     Columns: `outcome`, `stream`, `tenant_id`, `dedupe_hash` (never null), `stage`, `reasons`, `fingerprint`,
     `payload` and `headers` (of dead rows), `size` (of the record in bytes), `row_version`, `event_time`,
@@ -52,7 +56,7 @@ def classify(*contracts: Contract, geo_database: str | None = None) -> Callable[
     def apply(bronze: DataFrame) -> DataFrame:
         through = [name for name in _THROUGH if name in bronze.columns]
         schema = _struct(outcome_columns(contracts, through))
-        work = Classifier(contracts, geo_database, to_arrow_schema(schema))
+        work = Classifier(contracts, geo_database, to_arrow_schema(schema), schema_of)
         # As text: Spark asks for the size of every row that goes to Python, and that of a list takes it long.
         headers = F.to_json("headers").alias("headers")
         return bronze.select("value", headers, *_PLACE, *through).mapInArrow(work, schema)
@@ -116,6 +120,7 @@ class Classifier:
     contracts: tuple[Contract, ...]
     geo_database: str | None
     schema: pa.Schema
+    schema_of: SchemaOf | None = None
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         forget_archives()
@@ -128,7 +133,7 @@ class Classifier:
 
     def _judged(self, topic: str, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Silver rows in the order of their records, then the others."""
-        stream, decide = judges(self.contracts, self.geo_database)[topic]
+        stream, decide = judges(self.contracts, self.geo_database, self.schema_of)[topic]
         if decide is None:
             yield self._others(batch, stream, list(map(refused, _headers(batch))))
             return
@@ -223,7 +228,7 @@ def _array(found: Any, kind: pa.DataType) -> pa.Array:
 
 @lru_cache(maxsize=_DOMAINS_REMEMBERED)
 def judges(
-    contracts: tuple[Contract, ...], geo_database: str | None
+    contracts: tuple[Contract, ...], geo_database: str | None, schema_of: SchemaOf | None = None
 ) -> dict[str | None, tuple[str, Judge | None]]:
     """Stream and judge by topic, compiled once in a Python worker, not once in a task.
 
@@ -231,6 +236,7 @@ def judges(
     """
     made: dict[str | None, tuple[str, Judge | None]] = {c.refused_topic: (c.stream, None) for c in contracts}
     for contract in contracts:
-        made[contract.topic] = contract.stream, judge(contract, NORMALISE[contract.stream](geo_database))
+        decode, normalise = decoder(contract, schema_of), NORMALISE[contract.stream](geo_database)
+        made[contract.topic] = contract.stream, judge(contract, normalise, decode)
     keep_for_good()
     return made

@@ -34,7 +34,7 @@ def first_within(window: str) -> Callable[[DataFrame], DataFrame]:
 
 def identities(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     """Rows of the stream's silver table → the `dedupe_hash` of each event, once."""
-    key = [F.col(pointer.rsplit("/", 1)[-1]).cast("string") for pointer in contract.dedupe_key]
+    key = [F.col(name).cast("string") for name in contract.key_columns]
     identity = dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key)
 
     def apply(silver: DataFrame) -> DataFrame:

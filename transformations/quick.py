@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from operator import eq
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from headwater.decimals import fits
 from schemas.contract import MAX_DEPTH, ROW_LIMIT_BYTES, Contract, Field
 from schemas.envelope import LARGEST_DOUBLE, LONGEST_NUMBER, to_json
 from transformations.validate import EPOCH_MS, UUID, in_time
-from transformations.values import clean_text, each, instants
+from transformations.values import clean_text, day, each, instants
 
 Columns = dict[str, list[Any]]
 # (a column as the parser gave it, arrivals in µs, rows in doubt, which it adds to) → the column cleaned
@@ -32,6 +33,7 @@ _LONG_NUMBER = re.compile(rf"[0-9]{{{LONGEST_NUMBER}}}", re.ASCII)
 _TYPES: dict[str, Any] = {
     "string": str,
     "timestamp": str,
+    "date": str,
     "boolean": bool,
     "integer": int,
     "object": dict[str, Any],
@@ -47,11 +49,15 @@ class Taken(NamedTuple):
 
 
 def quick_reader(contract: Contract) -> Callable[[Sequence[bytes | None], Sequence[int]], Taken]:
-    """A function (records, their arrivals in µs) → what those say that have no fault and no unknown field."""
+    """A function (records, their arrivals in µs) → what those say that have no fault and no unknown field; of
+    a stream that is not of JSON all are doubtful."""
+    if contract.format != "json":
+        return partial(_all_doubtful, [leaf.pointer for leaf in contract.leaves])
     kind = _struct(contract.stream, contract.fields)
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind, float_hook=Decimal)
     decode, nothing, parts = decoder.decode, _nothing(kind), _parts(contract.fields)
     steps = [(leaf.pointer, _step(contract, leaf)) for leaf in contract.leaves]
+    again = contract.tenant_again
 
     def decoded(raw: bytes | None) -> Any:
         if not raw or len(raw) > ROW_LIMIT_BYTES or _hides_something(raw):
@@ -66,9 +72,18 @@ def quick_reader(contract: Contract) -> Callable[[Sequence[bytes | None], Sequen
         doubtful = {n for n, found in enumerate(documents) if found is nothing}
         said = dict(_columns(parts, documents))
         columns = {pointer: step(said.get(pointer, []), arrived_us, doubtful) for pointer, step in steps}
+        if again:
+            named = zip(columns[contract.tenant_field], columns[again], strict=True)
+            doubtful.update([n for n, (own, other) in enumerate(named) if other is not None and other != own])
         return Taken(columns, doubtful)
 
     return read
+
+
+def _all_doubtful(
+    pointers: Sequence[str], records: Sequence[bytes | None], _arrived_us: Sequence[int]
+) -> Taken:
+    return Taken({pointer: [None] * len(records) for pointer in pointers}, set(range(len(records))))
 
 
 def _parts(fields: tuple[Field, ...]) -> _Parts:
@@ -131,6 +146,8 @@ def _step(contract: Contract, field: Field) -> _Step:
         if field.is_epoch:
             return _event_epochs if is_event_time else _epochs
         return _event_times if is_event_time else _moments
+    if field.kind == "date":
+        return _days
     if field.kind == "string":
         longest, form = field.max_length or sys.maxsize, _form(field)
         return _texts(_usual(longest, form), _text(field.required, longest, form))
@@ -196,6 +213,14 @@ def _moments(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) ->
     pairs = zip(said, instants(said), strict=True)
     made = [_DOUBT if since is None and text is not None else since for text, since in pairs]
     return _marked(made, doubtful)
+
+
+def _days(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
+    made = each(day, said)
+    return _marked(
+        [_DOUBT if text is not None and d is None else d for text, d in zip(said, made, strict=True)],
+        doubtful,
+    )
 
 
 def _event_times(said: list[Any], arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:

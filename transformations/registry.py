@@ -1,7 +1,9 @@
 """Which transformation makes a stream's silver rows. A stream is a contract, a file and a line here."""
 
 from collections.abc import Callable
+from functools import partial
 
+from transformations.crm import normalise_crm
 from transformations.interactions import normalise_interactions
 from transformations.leads import normalise_leads
 from transformations.verdict import Normalise
@@ -17,4 +19,8 @@ NORMALISE: dict[str, Callable[[str | None], Normalise]] = {
     "frontend.widget.performance": normalise_interactions,
     "billing.usage.metered": normalise_interactions,
     "marketo.leads.delta": normalise_interactions,
+    "crm.leads": partial(normalise_crm, "lead_id"),
+    "crm.contacts": partial(normalise_crm, "contact_id"),
+    "crm.opportunities": partial(normalise_crm, "opportunity_id"),
+    "crm.events": partial(normalise_crm, ""),
 }

@@ -10,7 +10,7 @@ from typing import Any
 from headwater.decimals import fits
 from schemas.contract import Contract, Field
 from schemas.envelope import to_json
-from transformations.values import clean_text, instant
+from transformations.values import clean_text, day, instant
 
 EARLIEST_US = 946_684_800_000_000  # 2000-01-01T00:00:00Z
 LATEST_AFTER_ARRIVAL_US = 86_400_000_000
@@ -36,7 +36,7 @@ _SENTENCES = {
     "rule:maximum": "the value is more than the contract allows",
     "rule:multiple_of": "the value has more places behind the point than the contract allows",
     "rule:unknown_field": "the request has no such field",
-    "rule:tenant_match": "the value is not the credential's tenant",
+    "rule:tenant_match": "the value names another tenant than the credential or the event does",
     "rule:idempotency_key_match": "the key differs between header and body",
 }
 _UNTOLD = "the record is not what its contract says"
@@ -76,14 +76,18 @@ class Event:
 def reader(contract: Contract) -> Callable[[dict[str, Any], int], Event]:
     """A function (document, arrival in µs) → Event.
 
-    Strings are cleaned; timestamps are microseconds since 1970; numbers are Decimal; objects that name no
-    children are JSON text. A field whose parent is missing or of another type is not reported too.
+    Strings are cleaned; timestamps are microseconds since 1970, dates days; numbers are Decimal; objects that
+    name no children are JSON text. A field whose parent is missing or of another type is not reported too.
     """
-    visit = _visitor(contract, contract.fields, "")
+    visit, again = _visitor(contract, contract.fields, ""), contract.tenant_again
 
     def read(document: dict[str, Any], arrived_us: int) -> Event:
         event = Event(arrived_us)
         visit(document, event)
+        if again:
+            tenant = event.values.get(contract.tenant_field)
+            if event.values.get(again, tenant) != tenant:
+                event.reasons.append(("rule:tenant_match", again))
         return event
 
     return read
@@ -129,6 +133,8 @@ def _taker(contract: Contract, field: Field, missing: Reason | None) -> Take:
         if field.is_epoch:
             return _epoch(field.pointer, is_event_time)
         return _moment(field.pointer, missing, is_event_time)
+    if field.kind == "date":
+        return _day(field.pointer, missing)
     return _bounded(field, _KINDS[field.kind](field.pointer))
 
 
@@ -217,6 +223,21 @@ def _moment(pointer: str, missing: Reason | None, is_event_time: bool) -> Take:
             event.values[pointer] = since
             if is_event_time and not in_time(since, event.arrived_us):
                 event.reasons.append(outside)
+        elif type(value) is not str or clean_text(value):
+            event.reasons.append(mismatch)
+        elif missing:
+            event.reasons.append(missing)
+
+    return take
+
+
+def _day(pointer: str, missing: Reason | None) -> Take:
+    mismatch = ("type_mismatch", pointer)
+
+    def take(value: Any, event: Event) -> None:
+        since = day(value) if type(value) is str else None
+        if since is not None:
+            event.values[pointer] = since
         elif type(value) is not str or clean_text(value):
             event.reasons.append(mismatch)
         elif missing:

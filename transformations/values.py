@@ -16,6 +16,7 @@ _INSTANT = re.compile(
 )
 # What most producers write, and Arrow reads as `instant` does.
 _USUAL_INSTANT = r"^[1-9]\d{3}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)
 _FURTHEST_OFFSET_S = 18 * 3600
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -48,6 +49,15 @@ def instant(text: str) -> int | None:
         return None
     seconds = since.days * 86_400 + since.seconds - (away if sign == "+" else -away)
     return seconds * 1_000_000 + (int(fraction[:6].ljust(6, "0")) if fraction else 0)
+
+
+def day(text: str) -> int | None:
+    """Days since 1970 of an ISO 8601 date; None when the text is anything else."""
+    try:
+        found = datetime.strptime(text.strip(), "%Y-%m-%d") if _DATE.fullmatch(text.strip()) else None
+    except ValueError:
+        return None
+    return (found - _EPOCH).days if found else None
 
 
 def instants(texts: Sequence[str | None]) -> list[int | None]:

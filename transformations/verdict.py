@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from headwater.identity import dedupe_hashes
+from schemas.avro import Decode
 from schemas.contract import Contract
 from schemas.envelope import Document, read_document
 from transformations.quick import Columns, quick_reader
@@ -45,12 +46,13 @@ Decided = tuple[Sound, dict[int, Unsound]]
 Judge = Callable[[Sequence[bytes | None], Sequence[int]], Decided]
 
 
-def judge(contract: Contract, normalise: Normalise) -> Judge:
+def judge(contract: Contract, normalise: Normalise, decode: Decode = read_document) -> Judge:
     """A function (records, their arrivals in µs) → what becomes of each by this contract.
 
-    Refused consent wins over every other fault, even in a document too large to be taken.
+    `decode` reads a record. Refused consent wins over every other fault, even in a document too large to be
+    taken.
     """
-    quick, exact = quick_reader(contract), _exact(contract)
+    quick, exact = quick_reader(contract), _exact(contract, decode)
     tenant_field, time_field, consent = (
         contract.tenant_field,
         contract.event_time_field,
@@ -88,13 +90,13 @@ def judge(contract: Contract, normalise: Normalise) -> Judge:
     return decide
 
 
-def _exact(contract: Contract) -> Callable[[bytes | None, int], Event | Unsound]:
+def _exact(contract: Contract, decode: Decode) -> Callable[[bytes | None, int], Event | Unsound]:
     """A function (record, arrival in µs) → an event, valid or refusing consent, or why there is none."""
     read, consent = reader(contract), contract.consent_field
     path = tuple(consent.strip("/").split("/")) if consent else ()
 
     def exact(record: bytes | None, arrived_us: int) -> Event | Unsound:
-        document = read_document(record)
+        document = decode(record)
         if document.fault:
             if path and says_no(document, path):
                 return Unsound("no_consent", None)

@@ -10,6 +10,7 @@ from jobs.audit import audit
 from jobs.queries import Context
 from tests.integration.broker import Broker
 from tests.integration.jobs_harness import World
+from tests.integration.schema_registry import SchemaRegistry
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,17 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     made = Broker(tmp_path_factory.mktemp("kafka"))
     try:
         made.format()
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="session")
+def schema_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
+    """A registry that no other test and no developer uses."""
+    made = SchemaRegistry(tmp_path_factory.mktemp("registry"))
+    try:
         made.start()
         yield made
     finally:

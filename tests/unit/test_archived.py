@@ -7,7 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from schemas.avro import SchemaOf, framed, parsed
 from schemas.contract import Contract, contracts
+from sources.registry import avro_schema
 from tests.builders import ARRIVED, lead
 from transformations.archived import RECORD, WITHHELD, archive_schema, archived
 
@@ -15,14 +17,16 @@ LEAD, USAGE = contracts()["lead.ingest"], contracts()["billing.usage.metered"]
 GIVEN = RECORD.remove(RECORD.get_field_index(WITHHELD))
 
 
-def row_of(value: bytes | None, contract: Contract | None = LEAD) -> dict[str, Any]:
+def row_of(
+    value: bytes | None, contract: Contract | None = LEAD, schema_of: SchemaOf | None = None
+) -> dict[str, Any]:
     """The row of one record among others that are valid."""
     record = {
         "topic": "t", "partition": 0, "offset": 1, "kafka_timestamp": ARRIVED, "ingested_at": ARRIVED,
         "key": b"k", "value": value, "headers": [{"key": "h", "value": b"\0"}],
     }  # fmt: skip
     records = pa.Table.from_pylist([record | {"value": lead()}, record, record | {"value": lead()}], GIVEN)
-    rows: list[dict[str, Any]] = archived(contract)(records).to_pylist()
+    rows: list[dict[str, Any]] = archived(contract, schema_of)(records).to_pylist()
     return rows[1]
 
 
@@ -97,6 +101,15 @@ def test_a_number_is_exact_or_null(quantity: str, kept: Decimal | None) -> None:
     row = row_of(event.encode(), USAGE)
     assert (row["event__quantity"], row["event__account_id"]) == (kept, "a")
     assert row["event__ts_ms"] == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def test_a_record_in_avro_is_read_by_the_schema_that_it_names() -> None:
+    stream, writer = "crm.events", parsed(avro_schema("crm.events"))
+    event = {"id": "i", "eventId": "e", "eventType": "call.ended", "organizationId": "acme"}
+    event |= {"timestamp": ARRIVED, "data": "{}"}
+    row = row_of(framed(5, writer, event), contracts()[stream], {5: writer}.get)
+    assert (row["event__eventId"], row["event__timestamp"], row["event__data"]) == ("e", ARRIVED, "{}")
+    assert said(row_of(framed(6, writer, event), contracts()[stream], {5: writer}.get)) == {}
 
 
 def test_a_topic_of_refused_bodies_has_the_columns_of_the_record() -> None:

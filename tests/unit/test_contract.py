@@ -74,8 +74,8 @@ def test_what_identifies_or_dates_an_event_must_be_required() -> None:
 
 
 def test_an_unknown_type_is_refused_with_its_field() -> None:
-    text = changed("logicalType: boolean", "logicalType: date")
-    with pytest.raises(SetupError, match=r"payload\.consent has logicalType 'date'"):
+    text = changed("logicalType: boolean", "logicalType: array")
+    with pytest.raises(SetupError, match=r"payload\.consent has logicalType 'array'"):
         parse_contract(text, "x.yaml")
 
 

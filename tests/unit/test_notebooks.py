@@ -5,6 +5,7 @@ import json
 import pytest
 
 from headwater.settings import ROOT
+from headwater.text import snake_case
 from schemas.comments import comments, lake_tables, personal_columns
 from schemas.contract import contracts
 from schemas.gold import BILLING_PERIODS, GOLD
@@ -40,5 +41,5 @@ def test_a_silver_column_says_what_its_contract_says() -> None:
 
 
 def test_every_personal_field_is_personal_in_the_lake() -> None:
-    named = {f.name for contract in contracts().values() for f in contract.leaves if f.personal}
+    named = {snake_case(f.name) for contract in contracts().values() for f in contract.leaves if f.personal}
     assert named <= personal_columns()

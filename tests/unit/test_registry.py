@@ -41,9 +41,10 @@ def test_without_a_domain_all_run_and_imports_are_left_to_their_workers(
 ) -> None:
     names, found = started(monkeypatch, prove=True)
     assert {"ingest.leads", "refine.leads", "deliver.leads.postgres", "deliver.uploads.dlq"} <= set(names)
+    assert {"ingest.crm", "refine.crm", "deliver.crm.dlq"} <= set(names)
     assert {"ingest.interactions", "refine.interactions", "deliver.interactions.dlq"} <= set(names)
     assert not {"ingest.uploads", "refine.uploads"} & set(names)
-    assert found == {"proof": {"interactions": "interactions", "leads": "leads"}}
+    assert found == {"proof": {"crm": "crm", "interactions": "interactions", "leads": "leads"}}
 
 
 def test_a_domain_runs_alone_and_dead_letters_come_last(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,191 @@
+"""The schema registry (Confluent's API): schemas by their number for who reads records, and ours registered.
+
+A schema's number means the same for ever, so one that was found is kept; one that was not is asked for again
+after a while.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import httpx2
+from cachetools import TTLCache
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from headwater.errors import SetupError, TransientError
+from headwater.settings import Registry
+from schemas import avro
+from schemas.contract import contracts
+
+COMPATIBILITY = "BACKWARD"
+_TIMEOUT_S = 5.0
+_ATTEMPTS_AGAIN = 3
+_UNKNOWN_FOR_S = 20
+_REMEMBERED = 4096
+_NOT_FOUND, _UNPROCESSABLE, _CONFLICT = 404, 422, 409
+_REFUSED = (401, 403)
+
+
+@dataclass(frozen=True)
+class RegistrySchemas:
+    """What `schemas.avro.avro_reader` asks: on the driver or in a worker, which gets only this."""
+
+    registry: Registry
+
+    def __call__(self, number: int) -> avro.Schema | None:
+        return _known(self.registry).schema(number)
+
+
+class _Known:
+    """What one process has learned of a registry. A number that it does not know is told so for a while
+    without asking: a topic may be full of it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._client = _client(registry)
+        self._found: dict[int, avro.Schema] = {}
+        self._unknown: TTLCache[int, None] = TTLCache(_REMEMBERED, _UNKNOWN_FOR_S)
+        self._lock = threading.Lock()
+
+    def schema(self, number: int) -> avro.Schema | None:
+        with self._lock:
+            if number not in self._found and number not in self._unknown:
+                self._ask(number)
+            return self._found.get(number)
+
+    def _ask(self, number: int) -> None:
+        found = None
+        with _answered(self._registry):
+            try:
+                text = self._client.get_schema(number)
+                found = _parsed(self._client, text)
+            except SchemaRegistryError as fault:
+                if fault.http_status_code != _NOT_FOUND:
+                    raise
+        if found is None:
+            self._unknown[number] = None
+        else:
+            self._found[number] = found
+
+
+def register(registry: Registry) -> list[str]:
+    """Register the schemas of all streams of Avro that the registry lacks, under <topic>-value, whose
+    versions must then be able to read what the one before has written (BACKWARD); what was done, a line each.
+
+    Raises SetupError for a schema that breaks this, TransientError when the registry does not answer.
+    """
+    client = _client(registry)
+    done: list[str] = []
+    for topic in _streams():
+        with _answered(registry):
+            done += _register(client, f"{topic}-value", avro_schema(topic))
+    return done
+
+
+def _streams() -> list[str]:
+    return sorted(c.topic for c in contracts().values() if c.format == "avro")
+
+
+def avro_schema(stream: str) -> str:
+    """The text of schemas/events/<stream>.avsc: the newest version of the stream's schema."""
+    return (resources.files("schemas") / "events" / f"{stream}.avsc").read_text(encoding="utf-8")
+
+
+def subject_number(registry: Registry, topic: str) -> int:
+    """The number of our schema for this topic, which records are framed with. Raises SetupError when it is
+    not registered."""
+    with _answered(registry):
+        try:
+            found = _client(registry).lookup_schema(f"{topic}-value", Schema(avro_schema(topic)))
+        except SchemaRegistryError as fault:
+            if fault.http_status_code != _NOT_FOUND:
+                raise
+            raise SetupError(f"{topic}-value is not registered: run `python -m jobs migrate`") from None
+    if found.schema_id is None:
+        raise TransientError(f"the schema registry at {registry.url} gave {topic}-value no number")
+    return found.schema_id
+
+
+def _register(client: SchemaRegistryClient, subject: str, text: str) -> list[str]:
+    schema = Schema(text)
+    versions = _or_none(lambda: client.get_versions(subject)) or []
+    if versions and _or_none(lambda: client.lookup_schema(subject, schema)):
+        return []
+    if versions and not client.test_compatibility(subject, schema):
+        raise SetupError(
+            f"schema {subject} cannot read what version {versions[-1]} wrote: give a new field a default, "
+            "keep the type of an old one, or write to a new topic"
+        )
+    try:
+        made = client.register_schema_full_response(subject, schema)
+    except SchemaRegistryError as fault:
+        if fault.http_status_code not in (_CONFLICT, _UNPROCESSABLE):
+            raise
+        raise SetupError(
+            f"the registry refuses the schema {subject} (HTTP {fault.http_status_code})"
+        ) from None
+    client.set_compatibility(subject, COMPATIBILITY)
+    return [f"schema {subject} registered as version {len(versions) + 1} (number {made.schema_id})"]
+
+
+def _or_none(ask: Any) -> Any:
+    try:
+        return ask()
+    except SchemaRegistryError as fault:
+        if fault.http_status_code == _NOT_FOUND:
+            return None
+        raise
+
+
+def _parsed(client: SchemaRegistryClient, found: Schema) -> avro.Schema | None:
+    if (found.schema_type or "AVRO") != "AVRO" or found.schema_str is None:
+        return None
+    return avro.parsed(found.schema_str, list(_references(client, found)))
+
+
+def _references(client: SchemaRegistryClient, schema: Schema) -> Iterator[str]:
+    """The texts of the schemas that this one refers to, each behind those that it needs itself."""
+    for reference in schema.references or []:
+        other = client.get_version(reference.subject or "", reference.version or "latest").schema
+        yield from _references(client, other)
+        yield other.schema_str or ""
+
+
+@contextmanager
+def _answered(registry: Registry) -> Iterator[None]:
+    """Faults of the registry as ours. Its own texts are not passed on: they may hold what was sent."""
+    try:
+        yield
+    except SchemaRegistryError as fault:
+        if fault.http_status_code in _REFUSED:
+            raise SetupError(
+                f"the schema registry at {registry.url} refuses us (HTTP {fault.http_status_code}): check "
+                "registry.username and registry.password"
+            ) from None
+        raise TransientError(
+            f"the schema registry at {registry.url} answers with HTTP {fault.http_status_code}"
+        ) from None
+    except (httpx2.HTTPError, OSError, ValueError) as fault:
+        raise TransientError(
+            f"the schema registry at {registry.url} does not answer ({type(fault).__name__})"
+        ) from None
+
+
+@lru_cache(maxsize=8)
+def _known(registry: Registry) -> _Known:
+    return _Known(registry)
+
+
+def _client(registry: Registry) -> SchemaRegistryClient:
+    conf: dict[str, Any] = {"url": registry.url, "timeout": _TIMEOUT_S, "max.retries": _ATTEMPTS_AGAIN}
+    if registry.username:
+        password = registry.password.get_secret_value() if registry.password else ""
+        conf["basic.auth.user.info"] = f"{registry.username}:{password}"
+    if registry.ca_file:
+        conf["ssl.ca.location"] = str(registry.ca_file)
+    return SchemaRegistryClient(conf)

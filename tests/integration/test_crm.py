@@ -1,0 +1,138 @@
+"""The domain crm from Kafka to silver: Avro of several versions, one job, and a registry that goes away."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from pyspark.sql import SparkSession
+
+from jobs.audit import audit
+from jobs.queries import Context
+from local.traffic import Event, Kind, Mix
+from local.traffic_crm import TOPICS, crm
+from schemas.avro import framed, parsed
+from schemas.contract import domain_contracts
+from schemas.tables import SILVER
+from sources.registry import avro_schema, subject_number
+from tests.integration.broker import eventually
+from tests.integration.jobs_harness import Job, Place, Sent, World
+from tests.integration.lake import committed
+from tests.integration.schema_registry import SchemaRegistry
+
+OUTCOMES = {Kind.VALID: "silver", Kind.DUPLICATE: "duplicate", Kind.BROKEN: "dead"}
+# Of these nobody can tell whose they are.
+NOBODYS = ("not_avro", "cut", "unknown_number", "no_organization")
+TABLES = [SILVER[contract.stream].full_name for contract in domain_contracts("crm").values()]
+WAIT_S = 180.0
+AWAY_S = 12.0
+
+
+@pytest.fixture
+def job(world: World, schema_registry: SchemaRegistry) -> Iterator[Job]:
+    """All queries of the domain, going on; its schemas are registered."""
+    world.env["HEADWATER_REGISTRY__URL"] = schema_registry.settings.url
+    world.settings = world.settings.model_copy(update={"registry": schema_registry.settings})
+    world.done("migrate")
+    running = world.start("run", "--domain", "crm")
+    yield running
+    running.kill()
+
+
+def sent(event: Event) -> Sent:
+    tenant = None if event.flaw in NOBODYS else event.tenant
+    return Sent(event.body, OUTCOMES[event.kind], tenant, event.key, event.code, event.topic)
+
+
+def lead(number: int, writer: Any, key: str, **more: Any) -> Sent:
+    """A valid lead of crm.leads in this version of its schema."""
+    now = datetime.now(UTC)
+    data = {"id": key, "firstName": "Zoë", "lastName": "Ng", "email": f"{key}@example.org", "source": "web",
+            "status": "new", "createdAt": now, "updatedAt": now, "organizationId": "acme"}  # fmt: skip
+    document = {"id": "0b6c1f0e-6f2e-4c57-9d8b-0a4a37e6d1aa", "eventId": key, "eventType": "lead.created",
+                "organizationId": "acme", "timestamp": now, "data": data, **more}  # fmt: skip
+    return Sent(framed(number, writer, document), "silver", "acme", key, None, "crm.leads")
+
+
+def version(registry: SchemaRegistry, name: str) -> tuple[int, Any]:
+    """A later version of crm.leads, which has one more field: its number, and the schema."""
+    made = json.loads(avro_schema("crm.leads"))
+    made["fields"].append({"name": name, "type": ["null", "string"], "default": None})
+    with SchemaRegistryClient({"url": registry.settings.url}) as client:
+        return client.register_schema("crm.leads-value", Schema(json.dumps(made))), parsed(json.dumps(made))
+
+
+def places(world: World, outcome: str) -> list[Place]:
+    return sorted(place for place, record in world.sent.items() if record.outcome == outcome)
+
+
+def in_silver(world: World) -> list[Place]:
+    return sorted(place for name in TABLES for place in world.places(name))
+
+
+def all_done(world: World) -> bool:
+    """Every record has its outcome in the ledger."""
+    if not committed(world.lake / "ops" / "ledger"):
+        return False
+    return sum(counts["in_rows"] for counts in world.ledger("refine.crm").values()) == len(world.sent)
+
+
+def extras(world: World) -> Mapping[str | None, int]:
+    return Counter(row["extras"] for row in world.table("silver.crm_leads", ["extras"]))
+
+
+def test_versions_are_read_as_they_come_and_a_registry_that_is_away_costs_nothing(
+    world: World, job: Job, schema_registry: SchemaRegistry, spark: SparkSession
+) -> None:
+    numbers = {topic: subject_number(schema_registry.settings, topic) for topic in TOPICS}
+    mix = Mix(duplicate=0.1, broken=0.2, no_consent=0)
+    world.send([sent(event) for event in crm(400, numbers, run="r-", seed=3, mix=mix)])
+    eventually(lambda: all_done(world), "the first records are accounted for", WAIT_S)
+
+    # A version of a minute ago, between records of the one before.
+    second, writer = version(schema_registry, "region")
+    first = parsed(avro_schema("crm.leads"))
+    mixed = [
+        lead(second, writer, f"v{n}", region="north") if n % 2 else lead(numbers["crm.leads"], first, f"v{n}")
+        for n in range(20)
+    ]
+    world.send(mixed)
+    eventually(lambda: all_done(world), "both versions are accounted for", WAIT_S)
+    assert extras(world)['{"/region":"north"}'] == 10
+
+    # A version that nobody has met, while the registry is away.
+    third, writer = version(schema_registry, "channel")
+    dead = world.places("ops.dead_letters")
+    schema_registry.door.close()
+    world.send([lead(third, writer, f"w{n}", channel="fair") for n in range(5)])
+    time.sleep(AWAY_S)
+    assert world.places("ops.dead_letters") == dead and not all_done(world)
+    schema_registry.door.open()
+    eventually(lambda: all_done(world), "it is read when the registry is back", WAIT_S)
+    assert extras(world)['{"/channel":"fair"}'] == 5
+
+    job.terminate()
+    assert job.wait().code == 0
+    check(world, spark)
+
+
+def check(world: World, spark: SparkSession) -> None:
+    """Each record has the outcome that it was made for, once, with its reason; the ledger agrees."""
+    assert in_silver(world) == places(world, "silver")
+    letters = {
+        (row["source_topic"], row["source_partition"], row["source_offset"]): row["reasons"][0]["code"]
+        for row in world.table("ops.dead_letters")
+    }
+    assert letters == {
+        place: record.reason for place, record in world.sent.items() if record.outcome == "dead"
+    }
+    expected = {who: {k: n for k, n in c.items() if n} for who, c in world.expected_ledger().items()}
+    assert {
+        who: {k: n for k, n in c.items() if n} for who, c in world.ledger("refine.crm").items()
+    } == expected
+    found = audit(Context(spark, world.settings, "test"), "crm")
+    assert sum(counts["unexplained"] for counts in found.values()) == 0
