@@ -33,7 +33,7 @@ def configure_logging(level: str = "INFO") -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in ("py4j", "httpx", "httpcore", "elastic_transport", "uvicorn.access", "alembic"):
+    for chatty in ("py4j", "httpx", "httpx2", "httpcore", "elastic_transport", "uvicorn.access", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # kafka-python warns of having no group, which is what we want; PySpark's query context may quote a row.
     for silent in ("kafka", "DataFrameQueryContextLogger", "SQLQueryContextLogger"):

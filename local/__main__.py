@@ -123,13 +123,14 @@ def demo(
     ] = 240,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file, too.")] = None,
     interactions: Annotated[
-        int, typer.Option(min=0, help="Events of agents, pages and usage, besides; 0: only leads.")
+        int, typer.Option(min=0, help="Events of agents, pages and usage, besides; 0: none.")
     ] = 2000,
+    crm: Annotated[int, typer.Option(min=0, help="Events of a CRM, besides; 0: none.")] = 300,
 ) -> None:
     """Run the whole way once: events in, tables and sinks out, and the proof that they agree."""
     from local.demo import demo as run
 
-    raise typer.Exit(run(seconds, rate, warm_up, patience, out, interactions))
+    raise typer.Exit(run(seconds, rate, warm_up, patience, out, interactions, crm))
 
 
 @app.command()

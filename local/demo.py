@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from headwater.clock import utc_now
@@ -20,7 +21,7 @@ from local import demo_connectors, demo_upload, stack
 from local.credentials import DEMO_KEYS, read_secret
 from local.demo_check import check, prefix, proof
 from local.demo_connectors import Shares, outcomes, unsettled
-from local.demo_interactions import Interactions
+from local.demo_domains import Crm, Domain, Interactions
 from local.demo_migrate import migrate
 from local.demo_processes import Child
 from local.demo_report import Measured, report, write
@@ -45,6 +46,7 @@ REFUSALS, LETTERS = "lead.refused", "lead.dlq"
 EVENTS_OUT = ("lead.normalized", "lead.captured")
 BACKLOG = 1000
 INTERACTIONS = 2000
+CRM = 300
 KAFKA_RATE = 60.0
 SEED = 20
 PATIENCE_S = 240.0
@@ -64,6 +66,7 @@ class Demo:
         patience: float,
         out: Path | None,
         interactions: int,
+        crm: int,
     ) -> None:
         self.seconds = seconds
         self.warm_up = warm_up
@@ -75,7 +78,10 @@ class Demo:
         self.run = f"demo-{secrets.token_hex(4)}-"
         self.tallies = {way: Tally() for way in Way}
         self.shares = Shares()
-        self.interactions = Interactions(interactions, self.run, SEED)
+        self.others: tuple[Domain, ...] = (
+            Interactions(interactions, self.run, SEED),
+            Crm(crm, self.run, SEED),
+        )
         self.settings: Settings
         self.live = 0
         self.ends: dict[str, int] = {}
@@ -111,7 +117,7 @@ class Demo:
             produced = self._produced()
             self.tell("checking: audit of the ledger, and every sink against silver by key and hash")
             findings = check(jobs, self.run, self.tallies, self.tell)
-            others = self.interactions.check(findings)
+            others = {other.name: (other.tally, other.check(findings)) for other in self.others}
             seen = demo_connectors.seen()
         connectors = outcomes(self.shares, self._tenants(), self._deliveries(), seen)
         findings.faults += [fault for outcome in connectors.values() for fault in outcome.faults]
@@ -124,7 +130,7 @@ class Demo:
         seconds = time.monotonic() - self.began
         measured = Measured(
             self.run, self.tallies, rows, self.watch.seen, produced, connectors, upload, self.live,
-            self.measured_from, seconds, (self.interactions.tally, others),
+            self.measured_from, seconds, others,
         )  # fmt: skip
         if self.out:
             write(measured, findings, self.out)
@@ -137,7 +143,8 @@ class Demo:
     def _start(self, at_the_end: ExitStack) -> None:
         ports = f"the API on port {self.settings.api.port}, a receiver for connectors on {RECEIVER.number}"
         self.tell(f"starting the jobs, {ports}")
-        run = ("jobs", "run", "--domain", "leads", *proof(self.run), *self.interactions.options)
+        besides = [word for other in self.others for word in other.options]
+        run = ("jobs", "run", "--domain", "leads", *proof(self.run), *besides)
         for name, words, variables in (
             ("jobs", run, demo_connectors.variables()),
             ("api", ("api",), {}),
@@ -154,18 +161,19 @@ class Demo:
 
     def _catch_up(self) -> None:
         """Kafka fills while Spark starts. Once that is in both sinks, every query is known to run."""
-        more = self.interactions.count
-        self.tell(f"sending {BACKLOG:,} leads and {more:,} interactions to Kafka while Spark starts")
-        if more:
-            self.interactions.send(self.settings)
+        more = ", ".join(f"{other.count:,} events of {other.name}" for other in self.others if other.count)
+        self.tell(f"sending to Kafka while Spark starts: {BACKLOG:,} leads{more and ', '}{more}")
+        for other in self.others:
+            other.send(self.settings)
         send_kafka(self.settings, self._events(Way.KAFKA, BACKLOG, "b", SEED), 0, self._kafka)
         self._until(lambda: live(self.settings), lambda: "  waiting for the API")
         self._arrived("Spark starts and takes the backlog")
-        self._until(
-            lambda: self.interactions.has_arrived(self.settings),
-            lambda: f"  interactions: {sum(self.interactions.arrived(self.settings).values()):,} rows",
-            every_s=1.0,
-        )
+        for other in self.others:
+            self._until(
+                partial(other.has_arrived, self.settings, self.children[0]),
+                partial(self._arrivals_of, other),
+                every_s=1.0,
+            )
 
     def _send(self, doing: str, part: str, seconds: float) -> None:
         """HTTP and Kafka traffic at once, for so long."""
@@ -290,6 +298,10 @@ class Demo:
         newest = f"; last batch {batches[-1]['query']}, {batches[-1]['rows']:,} rows" if batches else ""
         return f"{len(self.watch.seen):,} of {len(wanted):,} rows in PostgreSQL{newest}"
 
+    def _arrivals_of(self, other: Domain) -> str:
+        found, wanted = other.arrived(self.settings, self.children[0])
+        return f"  {other.name}: {found:,} of {wanted:,}"
+
     def _counters(self) -> str:
         http, kafka = self.tallies[Way.HTTP], self._kafka
         return (
@@ -330,10 +342,11 @@ def demo(
     patience: float = PATIENCE_S,
     out: Path | None = None,
     interactions: int = INTERACTIONS,
+    crm: int = CRM,
 ) -> int:
     """Run it; `out` gets the figures as JSON. SIGTERM ends it like Ctrl-C: what it started is stopped."""
     with _ended_by_sigterm():
-        return Demo(seconds, rate, warm_up, patience, out, interactions).go()
+        return Demo(seconds, rate, warm_up, patience, out, interactions, crm).go()
 
 
 @contextmanager

@@ -23,7 +23,8 @@ class Findings:
     outcomes: dict[Way, dict[str, Any]]
     destinations: dict[str, dict[str, int]]
     faults: list[str] = field(default_factory=list)
-    traced: dict[str, dict[str, Any]] = field(default_factory=dict)  # outcomes by a prefix of keys
+    # by domain: outcomes by a prefix of keys
+    traced: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
 
 def prefix(run: str, way: Way) -> str:
@@ -44,7 +45,7 @@ def check(job: Child, run: str, tallies: dict[Way, Tally], tell: Callable[[str],
     if code not in (0, _GATE_FAILED) or "leads" not in traced:
         raise HeadwaterError(f"jobs run ended with exit code {code}; {job.tail()}")
     findings = Findings({way: traced["leads"][prefix(run, way)] for way in tallies}, _destinations(lines))
-    findings.traced = traced.get("interactions", {})
+    findings.traced = traced
     for way, tally in tallies.items():
         findings.faults += [f"{way}: {fault}" for fault in differences(way, tally, findings.outcomes[way])]
     if code == _GATE_FAILED:

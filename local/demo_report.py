@@ -34,7 +34,7 @@ class Measured:
     live: int
     measured_from: float
     seconds: float
-    interactions: tuple[Tally, dict[str, Any]]  # what was sent, and the outcomes in the tables
+    others: dict[str, tuple[Tally, dict[str, Any]]]  # by domain: what was sent, the outcomes in the tables
 
 
 def report(measured: Measured, findings: Findings, settings: Settings) -> str:
@@ -69,10 +69,10 @@ def write(measured: Measured, findings: Findings, out: Path) -> None:
 
 def _outcomes(measured: Measured, findings: Findings) -> str:
     rows = [_outcome_row(way, measured, findings) for way in measured.tallies]
-    tally, found = measured.interactions
-    if tally.total:
-        counts = [found.get(name, 0) for name in ("silver", "duplicate", "dead", "no_consent")]
-        rows.append(["interactions by Kafka", tally.total, tally.answers["accepted"], 0, *counts])
+    for domain, (tally, found) in measured.others.items():
+        if tally.total:
+            counts = [found.get(name, 0) for name in ("silver", "duplicate", "dead", "no_consent")]
+            rows.append([f"{domain} by Kafka", tally.total, tally.answers["accepted"], 0, *counts])
     total = ["all", *[sum(column) for column in zip(*[row[1:] for row in rows], strict=True)]]
     table = _table([_HEAD, *rows, total])
     note = (
@@ -222,7 +222,7 @@ Where to look (first: eval "$(.venv/bin/python -m local env)")
   Connectors     .venv/bin/python -m jobs deliveries list
   Delta tables   {lake}/bronze/leads
                  {lake}/silver/leads
-                 {lake}/silver/uploaded_rows, agent_turns, usage, …
+                 {lake}/silver/uploaded_rows, agent_turns, usage, crm_leads, …
                  {lake}/gold/session_kpis, billing_daily, …
                  {lake}/ops/ledger
                  {lake}/ops/dead_letters

@@ -88,7 +88,7 @@ def run(world: World, seconds: float, conf: dict[str, str]) -> dict[str, Any]:
     own = {name: world.env[name] for name in ADDRESSES} | {"HEADWATER_SPARK__CONF": json.dumps(conf)}
     world.open()
     try:
-        demo([*map(str, words), "--interactions", "0", "--json", str(out)], os.environ | own)
+        demo([*map(str, words), "--interactions", "0", "--crm", "0", "--json", str(out)], os.environ | own)
     finally:
         world.close()
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
