@@ -97,8 +97,9 @@ def _expected(context: Context, system: str, side: Side) -> dict[bytes, bytes]:
     strict = F.md5(F.concat(*[_framed(side.text(name)) for name in side.columns]))
     made = F.unhex(strict) if side.columns else F.lit(bytes(16))
     row = F.struct(made.alias("strict"), *[F.col(name).cast("string").alias(name) for name in side.loose])
-    newest = kept.select(side.key_digest().alias("key"), "row_version", row.alias("row")).groupBy("key")
-    table = newest.agg(F.max_by("row", "row_version").alias("row")).select("key", "row.*").toArrow()
+    ordered = kept.select(side.key_digest().alias("key"), side.newest().alias("newest"), row.alias("row"))
+    newest = ordered.groupBy("key").agg(F.max_by("row", "newest").alias("row"))
+    table = newest.select("key", "row.*").toArrow()
     columns = [table.column(name).to_pylist() for name in side.loose]
     keys, digests = table.column("key").to_pylist(), table.column("strict").to_pylist()
     return {key: digest(found, loose) for key, found, *loose in zip(keys, digests, *columns, strict=True)}

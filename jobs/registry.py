@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headwater.clock import day_of, month_of
+from headwater.errors import QualityError
 from jobs.archive import archive, archived_domains
 from jobs.archive_plan import window_of
 from jobs.archive_verify import verify
@@ -78,8 +79,21 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
         runtime.run(works)
     if not order.prove:
         return {}
-    proven = [domain for domain in domains if domain not in imported]
-    return {"proof": {domain: reconcile(context, domain, order.trace, also_audit=True) for domain in proven}}
+    return {"proof": _proven(context, [d for d in domains if d not in imported], order.trace)}
+
+
+def _proven(context: Context, domains: list[str], trace: tuple[str, ...]) -> dict[str, Any]:
+    """What each domain's tables and destinations say. QualityError with the faults of all of them."""
+    found: dict[str, Any] = {}
+    faults: list[str] = []
+    for domain in domains:
+        try:
+            found[domain] = reconcile(context, domain, trace, also_audit=True)
+        except QualityError as fault:
+            faults.append(f"{domain}: {fault}")
+    if faults:
+        raise QualityError("; ".join(faults))
+    return found
 
 
 def _import_files(context: Context, order: Any) -> dict[str, Any]:

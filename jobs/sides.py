@@ -35,7 +35,8 @@ KEY_BYTES = 16
 @dataclass(frozen=True)
 class Side:
     """A destination's rows of `source`. `text` is the lake's text form of a column; columns that are `loose`
-    have many forms. `name` is how it is told of. `expected` picks the rows that it must have."""
+    have many forms. `name` is how it is told of. `expected` picks the rows that it must have. Of rows with
+    one row_version that with the most in `ties` is the newest; null is 0."""
 
     name: str
     source: Table
@@ -45,6 +46,12 @@ class Side:
     loose: tuple[str, ...]
     rows: Callable[[Settings], Iterator[Found]]
     expected: Callable[[DataFrame], DataFrame] = lambda rows: rows
+    ties: tuple[str, ...] = ()
+
+    def newest(self) -> Column:
+        """What is highest in the newest row of a key."""
+        ties = [F.greatest(F.col(name), F.lit(0)).alias(name) for name in self.ties]
+        return F.struct("row_version", *ties)
 
     def key_digest(self) -> Column:
         """Of a row of `source`: SHA-256 of the key's texts with a NUL between, cut."""

@@ -41,7 +41,7 @@ def redis_side(source: Table, state: HotState) -> Side:
                         yield _digest(key), _NOTHING, (value.decode(),)
 
     name = f"redis.{state.kind}"
-    return Side(name, source, ("tenant_id", "session_id"), (), F.col, ("v",), rows, expected)
+    return Side(name, source, ("tenant_id", "session_id"), (), F.col, ("v",), rows, expected, state.ties)
 
 
 def _digest(key: bytes) -> bytes:

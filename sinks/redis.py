@@ -1,8 +1,9 @@
 """Hot state of conversations → Redis: a hash for each session and kind, set if newer, gone after a day.
 
-Field `v` is the JSON that readers take, `n` the version that was last set, as twenty digits: the script
-compares texts, for Lua's numbers are doubles and would round. A row that came before a day ago is not set any
-more, so memory is bounded by what arrives in a day, also when all is rebuilt.
+Field `v` is the JSON that readers take, `n` the version that was last set, as twenty digits, and behind it
+what decides between rows of one version: the script compares texts, for Lua's numbers are doubles and would
+round. A row that came before a day ago is not set any more, so memory is bounded by what arrives in a day, also
+when all is rebuilt.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -49,10 +50,12 @@ _log = logger(__name__)
 
 @dataclass(frozen=True)
 class HotState:
-    """`kind` ends the key; `value` makes the JSON's fields of a row's columns."""
+    """`kind` ends the key; `value` makes the JSON's fields of a row's columns. Of rows with one version, made
+    of a millisecond and an offset, that with the most in `ties` is the newest; null is 0."""
 
     kind: str
     value: Callable[[], list[Column]]
+    ties: tuple[str, ...] = ("source_partition",)
 
     def json(self) -> Column:
         """A row's state as text, nulls and all."""
@@ -73,6 +76,7 @@ STATE = HotState(
         F.col("channel"),
         F.col("status"),
     ],
+    ("seq", "source_partition"),
 )
 METRICS = HotState(
     "metrics",
@@ -156,8 +160,11 @@ class RedisSink:
 
     def _identity(self) -> list[Column]:
         key = F.concat("tenant_id", F.lit(":session:"), "session_id", F.lit(f":{self._state.kind}"))
-        version = F.lpad(F.col("row_version").cast("string"), _DIGITS, "0")
-        return [key.alias("key"), version.alias("n")]
+        digits = [
+            F.lpad(F.greatest(F.col(name), F.lit(0)).cast("string"), _DIGITS, "0")
+            for name in ("row_version", *self._state.ties)
+        ]
+        return [key.alias("key"), F.concat_ws(".", *digits).alias("n")]
 
     def _run(self, target: Target, rows: DataFrame) -> dict[str, int]:
         """What the script answered for all rows: new, replaced, kept as it was."""

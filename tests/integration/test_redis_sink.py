@@ -12,11 +12,13 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from redis import Redis
 
 from headwater.clock import utc_now
 from headwater.errors import HeadwaterError, SetupError, TransientError
 from headwater.settings import Settings, load_settings
+from jobs.sides_redis import redis_side
 from schemas.gold import SESSION_KPIS
 from schemas.tables import AGENT_SESSIONS, Table
 from sinks.redis import LONGEST_MESSAGE, METRICS, STATE, TTL_S, HotState, RedisSink
@@ -116,6 +118,28 @@ def test_old_never_overwrites_new_whatever_the_order(
             for step in order
         ]
         made.write(states(spark, *rows).coalesce(1))
+    assert seqs(client, tenant) == dict.fromkeys([f"o{number}" for number in range(6)], 2)
+
+
+def test_of_states_of_one_millisecond_the_highest_seq_is_kept_and_reconcile_expects_it(
+    spark: SparkSession, client: Redis, tenant: str
+) -> None:
+    made, side = sink(STATE), redis_side(AGENT_SESSIONS, STATE)
+    for number, order in enumerate(permutations((0, 1, 2))):
+        # The same offset in three partitions: the version is the same.
+        rows = [
+            {
+                "tenant_id": tenant,
+                "session_id": f"o{number}",
+                "seq": step or None,
+                "source_partition": 2 - step,
+            }
+            for step in order
+        ]
+        batch = states(spark, *rows).coalesce(1)
+        made.write(batch)
+        newest = batch.agg(F.max_by("seq", side.newest())).collect()[0][0]
+        assert newest == 2
     assert seqs(client, tenant) == dict.fromkeys([f"o{number}" for number in range(6)], 2)
 
 
