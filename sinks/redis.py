@@ -2,8 +2,8 @@
 
 Field `v` is the JSON that readers take, `n` the version that was last set, as twenty digits, and behind it
 what decides between rows of one version: the script compares texts, for Lua's numbers are doubles and would
-round. A row that came before a day ago is not set any more, so memory is bounded by what arrives in a day, also
-when all is rebuilt.
+round. A row that came before a day ago is not set any more, so memory is bounded by what arrives in a day,
+also when all is rebuilt.
 """
 
 from collections.abc import Callable, Iterable, Iterator

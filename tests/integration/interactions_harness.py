@@ -79,12 +79,17 @@ def check_gold(settings: Settings) -> None:
         assert keyed(name, read(settings, f"gold.{name}", columns(name))) == expected, name
 
 
+def _order(state: dict[str, Any]) -> tuple[int, ...]:
+    """What is higher in the newer of two states, also of those of one millisecond."""
+    return state["row_version"], state["seq"] or 0, state["source_partition"]
+
+
 def check_redis(settings: Settings, client: Redis) -> None:
     """Each session has the state of its newest update and the numbers that gold has of it, nothing else."""
     newest: dict[str, dict[str, Any]] = {}
     for row in read(settings, "silver.agent_sessions"):
         key = f"{row['tenant_id']}:session:{row['session_id']}:state"
-        if key not in newest or newest[key]["row_version"] < row["row_version"]:
+        if key not in newest or _order(newest[key]) < _order(row):
             newest[key] = row
     expected: dict[str, list[Any]] = {key: [row["seq"], row["status"]] for key, row in newest.items()}
     for row in read(settings, "gold.session_kpis"):
