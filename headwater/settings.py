@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AwareDatetime, Field, SecretStr, ValidationError
+from pydantic import AwareDatetime, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -70,6 +70,13 @@ class Registry(Section):
     username: str | None
     password: SecretStr | None
     ca_file: Path | None
+
+    @field_validator("url")
+    @classmethod
+    def _without_secrets(cls, url: str) -> str:
+        if any("@" in one.split("//", 1)[-1].split("/", 1)[0] for one in url.split(",")):
+            raise ValueError("no credentials in the address: give registry.username and registry.password")
+        return url
 
 
 class Jwt(Section):

@@ -146,13 +146,6 @@ def append_once(rows: DataFrame, settings: Settings, full_name: str, query_id: s
             trim(settings.lake_root, path, delta_log.table_id(path))
 
 
-def was_appended(settings: Settings, full_name: str, query_id: str, batch_id: int) -> bool:
-    """Whether a micro-batch's rows are in the table, as `append_once` tells; of a remote lake always True:
-    nobody can say without reading the table's whole log."""
-    path = table_path(settings, full_name)
-    return settings.lake_is_remote or not _is_new(path, f"{query_id}.{full_name}", batch_id)
-
-
 def append_rows(
     spark: SparkSession,
     rows: pa.Table,

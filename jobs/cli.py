@@ -197,7 +197,8 @@ def extract_marketo(
 def migrate(
     run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None
 ) -> None:
-    """Create topics, Delta tables, PostgreSQL's schema and Elasticsearch's index where they are missing."""
+    """Create topics, Delta tables, PostgreSQL's schema and Elasticsearch's index where they are missing, and
+    register Avro schemas."""
     launch(Launch("migrate", (), True, run_id, dry_run, status_file, env))
 
 

@@ -23,7 +23,7 @@ _CHECKPOINT = re.compile(
 )
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 _RAISED = {kind.__name__: kind for kind in (TransientError, SetupError)}
-_OURS = re.compile(rf"\bheadwater\.errors\.({'|'.join(_RAISED)}): ([^\n]+)")
+_OURS = re.compile(rf"(?m)^headwater\.errors\.({'|'.join(_RAISED)}): ([^\n]+)")
 _CODE = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
 _CLASS = re.compile(r"\b([a-z]+(?:\.[a-z0-9_]+)+\.[A-Z]\w*(?:Exception|Error))\b")
 

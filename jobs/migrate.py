@@ -21,7 +21,6 @@ def migrate(context: Context) -> list[str]:
     """What was changed, a line each. Raises SetupError where a column has another type than it should."""
     spark, settings = context.spark, context.settings
     done = [f"topic {name} created" for name in create_topics(settings)]
-    done += register(settings.registry)
     for table in lake_tables():
         if exists(spark, settings, table.full_name):
             done += _evolve(context, table)
@@ -31,7 +30,8 @@ def migrate(context: Context) -> list[str]:
     for (domain, system), destination in sorted(SINKS.items()):
         for route in destination.routes:
             route.make(settings, f"deliver.{domain}.{system}").setup()
-    return done
+    # At the end: all else is done by then, also where there is no registry yet.
+    return done + register(settings.registry)
 
 
 def _evolve(context: Context, table: Table) -> list[str]:

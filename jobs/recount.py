@@ -48,6 +48,8 @@ def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
     Keys have no nulls. The two joins would take Spark as long as the count itself.
     """
     names = keys.column_names
+    # Counts are never null, but of a key that is gone there are none.
+    counted = counted.cast(pa.schema([field.with_nullable(True) for field in counted.schema]))
     there = counted.select(names).append_column(_ROW, pa.array(range(counted.num_rows), pa.int64()))
     keys = keys.cast(there.drop_columns([_ROW]).schema)
     mine = counted.take(there.join(keys, names, join_type="left semi")[_ROW])

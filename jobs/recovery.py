@@ -4,9 +4,6 @@ The dedupe state is rebuilt by reading bronze from its start. Records up to the 
 entries under earlier query ids) pass through the dedupe operator and nowhere else. Until the query has read
 past everything that silver and dead_letters hold, survivors are also held against those tables: a crash may
 have left rows written and not accounted for, and an event may be met in another order than the first time.
-
-And after a crash between the writes of a batch: what is in a table by then keeps its outcome, also where the
-record would be judged otherwise now, by a newer contract or because the registry has got its schema.
 """
 
 from collections.abc import Sequence
@@ -17,8 +14,7 @@ from pyspark.sql import functions as F
 
 from headwater.ledger import high_water
 from headwater.log import logger
-from headwater.offsets import Ranges
-from headwater.tables import is_empty, read_table, was_appended
+from headwater.tables import is_empty, read_table
 from jobs.queries import Context
 from schemas.contract import Contract
 from schemas.tables import DEAD_LETTERS, SILVER
@@ -37,11 +33,9 @@ class Recovery:
         self.contracts = contracts
         self.accounted: dict[str, int] = {}
         self.ahead: dict[str, int] = {}
-        self._is_first = True
 
     def prepare(self) -> None:
         """Look up what earlier checkpoints of this query have done."""
-        self._is_first = True
         spark, settings = self.context.spark, self.context.settings
         this = self.context.checkpoint_id(self.name) or ""
         self.accounted = high_water(spark, settings, self.name, before=this)
@@ -55,23 +49,6 @@ class Recovery:
         if self.ahead:
             _log.warning("recovering", query=self.name, until=self.ahead)
 
-    def was_begun(self, query_id: str, batch_id: int) -> bool:
-        """Whether an earlier start may have written some of this batch: asked of each one before it writes.
-        Only the first of a start can be such."""
-        first, self._is_first = self._is_first, False
-        tables = [DEAD_LETTERS, *[SILVER[contract.stream] for contract in self.contracts]]
-        return first and any(
-            was_appended(self.context.settings, table.full_name, query_id, batch_id) for table in tables
-        )
-
-    def resumed(self, rows: DataFrame, ranges: Ranges) -> DataFrame:
-        """Rows of a batch that was begun: those that are in a table are `written`, and keep their outcome."""
-        there = self._written(_within(ranges)).withColumnRenamed("is", "was")
-        joined = rows.join(F.broadcast(there), ["topic", "partition", "offset"], "left")
-        outcome, written = F.coalesce("was", "outcome"), F.col("written") | F.col("was").isNotNull()
-        _log.warning("resumed", query=self.name)
-        return joined.withColumns({"outcome": outcome, "written": written}).drop("was")
-
     def _written_offsets(self) -> dict[str, int]:
         spark, settings = self.context.spark, self.context.settings
         tables = [DEAD_LETTERS, *[SILVER[contract.stream] for contract in self.contracts]]
@@ -80,19 +57,14 @@ class Recovery:
         found = self._written().groupBy("topic", "partition").agg(F.max("offset").alias("last")).collect()
         return {f"{row['topic']}-{row['partition']}": row["last"] for row in found}
 
-    def _written(self, which: Column | None = None) -> DataFrame:
-        """(topic, partition, offset) of every row of these streams in silver and refine's dead letters, or of
-        those `which`, once, and what it `is`: silver or dead."""
+    def _written(self) -> DataFrame:
+        """(topic, partition, offset) of every row of these streams in silver and refine's dead letters."""
         streams = [c.stream for c in self.contracts]
         dead = read_table(self.context.spark, self.context.settings, DEAD_LETTERS.full_name)
         dead = dead.where(F.col("stage").isin(*STAGES) & F.col("stream").isin(streams))
         place = [F.col(f"source_{part}").alias(part) for part in ("topic", "partition", "offset")]
-        every = [(dead, "dead"), *[(self._silver(contract), "silver") for contract in self.contracts]]
-        chosen = F.lit(True) if which is None else which
-        rows = [rows.where(chosen).select(*place, F.lit(outcome).alias("is")) for rows, outcome in every]
-        return (
-            reduce(DataFrame.union, rows).groupBy("topic", "partition", "offset").agg(F.max("is").alias("is"))
-        )
+        every = [dead, *[self._silver(contract) for contract in self.contracts]]
+        return reduce(DataFrame.union, [rows.select(*place) for rows in every]).distinct()
 
     def _silver(self, contract: Contract) -> DataFrame:
         return read_table(self.context.spark, self.context.settings, SILVER[contract.stream].full_name)
@@ -118,7 +90,7 @@ class Recovery:
 
     def _reconciled(self, batch: DataFrame) -> DataFrame:
         """Add `written`; an event silver has from elsewhere is a duplicate."""
-        places = self._written().withColumn("found", F.lit(True)).drop("is")
+        places = self._written().withColumn("found", F.lit(True))
         events = self._events().withColumn("known", F.lit(True))
         joined = batch.join(places, ["topic", "partition", "offset"], "left").join(
             events, "dedupe_hash", "left"
@@ -138,13 +110,3 @@ class Recovery:
             self.ahead = {place: end for place, end in self.ahead.items() if last.get(place, -1) < end}
             if not self.ahead:
                 _log.warning("recovered", query=self.name)
-
-
-def _within(ranges: Ranges) -> Column:
-    """Of a table with lineage, the rows of these offsets."""
-    found = [
-        (F.concat_ws("-", "source_topic", F.col("source_partition").cast("string")) == place)
-        & F.col("source_offset").between(r.first, r.last)
-        for place, r in ranges.items()
-    ]
-    return reduce(Column.__or__, found, F.lit(False))

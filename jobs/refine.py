@@ -7,7 +7,6 @@ have is left out.
 
 from collections.abc import Callable
 from functools import cached_property
-from uuid import uuid4
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -93,11 +92,7 @@ class Refine:
         fail_during(self.name, "task", lambda: busy(self.context.spark))
         kept, rows = self.recovery.kept(batch)
         try:
-            balance, mark = self._balance(rows, this), (this, batch_id)
-            if self.recovery.was_begun(*mark):
-                rows = self.recovery.resumed(rows, balance.ranges)
-                # What is left of a table has not been written under the batch's own mark.
-                balance, mark = self._balance(rows, this), (f"{this}.{uuid4().hex}", batch_id)
+            balance = self._balance(rows, this)
             for contract in self.contracts:
                 count = balance.count("silver", contract.stream)
                 if contract.unique_for_ever and count:
@@ -108,7 +103,7 @@ class Refine:
             if accepted := check_breaker(self.context, self.name, batch_id, balance):
                 record_decision(self.context, self.name, "; ".join(accepted), (this, batch_id))
             fail_at(self.name, "before_write")
-            self._append(rows, balance, mark)
+            self._append(rows, balance, (this, batch_id))
             fail_at(self.name, "after_write")
             entries = ledger_entries(balance)
             write_ledger(self.context.spark, self.context.settings, self.name, this, batch_id, entries)

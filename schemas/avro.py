@@ -26,6 +26,8 @@ from schemas.envelope import Document, read_document
 # A byte that is zero, then the schema's number in four, the highest first.
 _FRAME = struct.Struct(">BI")
 _MAGIC = 0
+# Less than 309 digits, as many as the largest double has.
+_DECIMAL_BYTES = 128
 _EPOCH = datetime(1970, 1, 1)
 _AS_IN_JSON = frozenset({int, bool, Decimal})
 _UNREADABLE = (
@@ -55,15 +57,47 @@ class _UnfitError(Exception):
 
 
 def parsed(text: str, needed: Sequence[str] = ()) -> Schema | None:
-    """A schema from its JSON text; None when it is not one. `needed` are the texts of those that it refers
-    to, each behind its own."""
+    """A schema from its JSON text; None when it is not one, or one of which a short body may be a document
+    without end: one that holds itself, or a list of what takes no bytes. `needed` are the texts of those that
+    it refers to, each behind its own."""
     known: dict[str, Any] = {}
     try:
         for other in needed:
             fastavro.parse_schema(json.loads(other), named_schemas=known)
-        return fastavro.parse_schema(json.loads(text), named_schemas=known)
+        made = fastavro.parse_schema(json.loads(text), named_schemas=known, expand=True)
+        return made if _is_bounded(made, ()) else None
     except (SchemaParseException, ValueError, LookupError, TypeError, RecursionError):
         return None
+
+
+def _is_bounded(schema: Schema, around: tuple[str, ...]) -> bool:
+    """fastavro's C code follows records as deep as they go, and makes as many items as are said."""
+    if isinstance(schema, str):
+        return schema not in around
+    if isinstance(schema, list):
+        return all(_is_bounded(branch, around) for branch in schema)
+    kind = schema["type"]
+    if kind == "record":
+        inside = (*around, schema["name"])
+        return all(_is_bounded(part["type"], inside) for part in schema["fields"])
+    if kind == "array":
+        return _takes_bytes(schema["items"]) and _is_bounded(schema["items"], around)
+    if kind == "map":
+        return _is_bounded(schema["values"], around)
+    return kind == "enum" or kind == "fixed" or _is_bounded(kind, around)
+
+
+def _takes_bytes(schema: Schema) -> bool:
+    """Whether each value takes a byte at least."""
+    if isinstance(schema, str):
+        return schema != "null"
+    if isinstance(schema, list):
+        return True
+    if schema["type"] == "record":
+        return any(_takes_bytes(part["type"]) for part in schema["fields"])
+    if schema["type"] == "fixed":
+        return bool(schema["size"])
+    return schema["type"] not in ("null",)
 
 
 def decoder(contract: Contract, schema_of: SchemaOf | None) -> Decode:
@@ -137,7 +171,7 @@ def _plain(value: Any, levels: int) -> Any:
             raise _UnfitError("too_deep")
         if kind is list:
             return [_plain(item, levels - 1) for item in value]
-        return {name: _plain(item, levels - 1) for name, item in value.items()}
+        return {_plain(name, 0): _plain(item, levels - 1) for name, item in value.items()}
     if kind is float:
         if not math.isfinite(value):
             raise _UnfitError("type_mismatch")
@@ -162,6 +196,16 @@ def _instant_of(unit: timedelta, utc: str) -> Callable[..., Any]:
     return lambda since, *_schemas: _moment(since, unit, utc)
 
 
+def _decimal(raw: bytes, schema: dict[Any, Any] | None, *_schemas: Any) -> Decimal:
+    """Exact, unlike fastavro's own, which rounds; and of no length that would take it seconds."""
+    said = schema or {}
+    unscaled = int.from_bytes(raw[: _DECIMAL_BYTES + 1], "big", signed=True)
+    digits = tuple(map(int, str(abs(unscaled))))
+    if len(raw) > _DECIMAL_BYTES or len(digits) > said["precision"]:
+        raise ValueError("a decimal of more digits than it may have")
+    return Decimal((unscaled < 0, digits, -said.get("scale", 0)))
+
+
 def _date(days: int, *_schemas: Any) -> Any:
     found = _moment(days, timedelta(days=1), "")
     return found if found is days else found.partition("T")[0]
@@ -171,3 +215,5 @@ for _name, _unit in (("millis", timedelta(milliseconds=1)), ("micros", timedelta
     LOGICAL_READERS[f"long-timestamp-{_name}"] = _instant_of(_unit, "Z")
     LOGICAL_READERS[f"long-local-timestamp-{_name}"] = _instant_of(_unit, "")
 LOGICAL_READERS["int-date"] = _date
+for _name in ("bytes", "fixed"):
+    LOGICAL_READERS[f"{_name}-decimal"] = _decimal

@@ -5,12 +5,12 @@ after a while.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 from cachetools import TTLCache
@@ -22,12 +22,17 @@ from headwater.settings import Registry
 from schemas import avro
 from schemas.contract import contracts
 
+T = TypeVar("T")
 COMPATIBILITY = "BACKWARD"
 _TIMEOUT_S = 5.0
 _ATTEMPTS_AGAIN = 3
 _UNKNOWN_FOR_S = 20
 _REMEMBERED = 4096
-_NOT_FOUND, _UNPROCESSABLE, _CONFLICT = 404, 422, 409
+_UNPROCESSABLE, _CONFLICT = 422, 409
+# What the API itself says: no such subject, version, schema. Any other 404 is of something before it.
+_NOT_FOUND = (40401, 40402, 40403)
+# Numbers are Java's; what is no Avro begins with any.
+_LARGEST_NUMBER = 2**31 - 1
 _REFUSED = (401, 403)
 
 
@@ -54,6 +59,8 @@ class _Known:
 
     def schema(self, number: int) -> avro.Schema | None:
         with self._lock:
+            if number > _LARGEST_NUMBER:
+                return None
             if number not in self._found and number not in self._unknown:
                 self._ask(number)
             return self._found.get(number)
@@ -65,7 +72,7 @@ class _Known:
                 text = self._client.get_schema(number)
                 found = _parsed(self._client, text)
             except SchemaRegistryError as fault:
-                if fault.http_status_code != _NOT_FOUND:
+                if fault.error_code not in _NOT_FOUND:
                     raise
         if found is None:
             self._unknown[number] = None
@@ -103,7 +110,7 @@ def subject_number(registry: Registry, topic: str) -> int:
         try:
             found = _client(registry).lookup_schema(f"{topic}-value", Schema(avro_schema(topic)))
         except SchemaRegistryError as fault:
-            if fault.http_status_code != _NOT_FOUND:
+            if fault.error_code not in _NOT_FOUND:
                 raise
             raise SetupError(f"{topic}-value is not registered: run `python -m jobs migrate`") from None
     if found.schema_id is None:
@@ -114,7 +121,9 @@ def subject_number(registry: Registry, topic: str) -> int:
 def _register(client: SchemaRegistryClient, subject: str, text: str) -> list[str]:
     schema = Schema(text)
     versions = _or_none(lambda: client.get_versions(subject)) or []
-    if versions and _or_none(lambda: client.lookup_schema(subject, schema)):
+    known = _or_none(lambda: client.lookup_schema(subject, schema)) if versions else None
+    if known:
+        _guard(client, subject)
         return []
     if versions and not client.test_compatibility(subject, schema):
         raise SetupError(
@@ -129,21 +138,29 @@ def _register(client: SchemaRegistryClient, subject: str, text: str) -> list[str
         raise SetupError(
             f"the registry refuses the schema {subject} (HTTP {fault.http_status_code})"
         ) from None
-    client.set_compatibility(subject, COMPATIBILITY)
+    _guard(client, subject)
     return [f"schema {subject} registered as version {len(versions) + 1} (number {made.schema_id})"]
 
 
-def _or_none(ask: Any) -> Any:
+def _guard(client: SchemaRegistryClient, subject: str) -> None:
+    """The registry refuses what is not compatible: at least as strictly as we do."""
+    if _or_none(lambda: client.get_compatibility(subject)) in (None, "NONE"):
+        client.set_compatibility(subject, COMPATIBILITY)
+
+
+def _or_none(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
     except SchemaRegistryError as fault:
-        if fault.http_status_code == _NOT_FOUND:
+        if fault.error_code in _NOT_FOUND:
             return None
         raise
 
 
 def _parsed(client: SchemaRegistryClient, found: Schema) -> avro.Schema | None:
-    if (found.schema_type or "AVRO") != "AVRO" or found.schema_str is None:
+    if found.schema_str is None:
+        raise ValueError("an answer without a schema")
+    if (found.schema_type or "AVRO") != "AVRO":
         return None
     return avro.parsed(found.schema_str, list(_references(client, found)))
 
@@ -170,7 +187,7 @@ def _answered(registry: Registry) -> Iterator[None]:
         raise TransientError(
             f"the schema registry at {registry.url} answers with HTTP {fault.http_status_code}"
         ) from None
-    except (httpx2.HTTPError, OSError, ValueError) as fault:
+    except (httpx2.HTTPError, OSError, ValueError, TypeError, AttributeError, LookupError) as fault:
         raise TransientError(
             f"the schema registry at {registry.url} does not answer ({type(fault).__name__})"
         ) from None
@@ -188,4 +205,9 @@ def _client(registry: Registry) -> SchemaRegistryClient:
         conf["basic.auth.user.info"] = f"{registry.username}:{password}"
     if registry.ca_file:
         conf["ssl.ca.location"] = str(registry.ca_file)
-    return SchemaRegistryClient(conf)
+    try:
+        return SchemaRegistryClient(conf)
+    except (ValueError, OSError) as fault:
+        raise SetupError(
+            f"registry.url or registry.ca_file cannot be used ({type(fault).__name__}): {registry.url}"
+        ) from None

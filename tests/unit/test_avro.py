@@ -96,12 +96,55 @@ def test_a_number_that_is_none_is_told_as_in_json() -> None:
 
 
 def test_what_is_deeper_than_json_may_be_is_refused() -> None:
-    nested = {"type": "record", "name": "N", "fields": [{"name": "n", "type": ["null", "N"]}]}
-    value: Any = None
-    for _ in range(40):
+    nested: Any = "int"
+    value: Any = 1
+    for level in range(40):
+        nested = {"type": "record", "name": f"N{level}", "fields": [{"name": "n", "type": nested}]}
         value = {"n": value}
     writer = parsed(json.dumps(nested))
     assert read(framed(NUMBER, writer, value), writer).fault == "too_deep"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        ["null", "Made"],  # holds itself
+        {"type": "map", "values": {"type": "array", "items": "Made"}},
+        {"type": "array", "items": "null"},  # takes no bytes
+        {"type": "array", "items": {"type": "record", "name": "Empty", "fields": []}},
+    ],
+)
+def test_a_schema_by_which_some_bytes_may_be_a_document_without_end_is_none(field: Any) -> None:
+    assert schema(("x", field)) is None
+
+
+@pytest.mark.parametrize(
+    ("unscaled", "precision", "becomes"),
+    [
+        (123456789012, 12, (Decimal("1234567890.12"), None)),
+        (-5, 10, (Decimal("-0.05"), None)),
+        (123456789012, 10, (None, "avro_mismatch")),
+        (10**400, 500, (None, "avro_mismatch")),
+    ],
+)
+def test_a_decimal_is_exact_or_none(unscaled: int, precision: int, becomes: Any) -> None:
+    body = unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
+    raw = framed(NUMBER, schema(("x", "bytes")), {"x": body})
+    document = read(raw, schema(("x", {**MONEY, "precision": precision})))
+    assert (document.value and document.value["x"], document.fault) == becomes
+
+
+def test_a_key_with_u0000_is_refused_as_a_text_is() -> None:
+    assert one({"type": "map", "values": "int"}, {"a\0b": 1}).fault == "nul_character"
+
+
+def test_a_topic_of_several_types_has_a_union_of_schemas_that_are_elsewhere() -> None:
+    types = [
+        json.dumps({"type": "record", "name": f"t.{name}", "fields": [{"name": name, "type": "int"}]})
+        for name in ("A", "B")
+    ]
+    writer = parsed('["t.A", "t.B"]', types)
+    assert read(framed(NUMBER, writer, {"B": 5}), writer) == ({"B": 5}, None)
 
 
 def test_a_body_that_is_no_record_is_refused() -> None:

@@ -83,3 +83,18 @@ def test_our_own_fault_is_passed_on_as_it_is() -> None:
 def test_no_fault_and_a_query_that_was_told_to_stop_are_no_fault() -> None:
     assert translate(None) is None
     assert translate(StreamingQueryException("x: stopping: the batch was not begun")) is None
+
+
+@pytest.mark.parametrize("kind", [SetupError, TransientError])
+def test_our_own_fault_in_a_worker_is_told_as_it_was_raised_there(kind: type[HeadwaterError]) -> None:
+    raised = f"headwater.errors.{kind.__name__}: mend this"
+    text = (
+        f"An exception was thrown:\nTraceback (most recent call last):\n  File x\n{raised}\n\n\tat org.apache"
+    )
+    found = translate(StreamingQueryException(text))
+    assert (type(found), str(found)) == (kind, "mend this")
+
+
+def test_a_value_that_looks_like_a_fault_of_ours_is_not_told() -> None:
+    quoted = f"[CAST_INVALID_INPUT] The value 'headwater.errors.SetupError: {CANARY}' cannot be cast"
+    assert CANARY not in str(translate(StreamingQueryException(quoted)))

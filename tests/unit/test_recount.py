@@ -16,6 +16,14 @@ def counted(*rows: tuple[str, int, int]) -> pa.Table:
     return found.append_column("names", pa.array([["a"]] * len(rows), pa.list_(pa.string())))
 
 
+def test_a_count_that_may_not_be_null_is_null_where_the_key_is_gone() -> None:
+    strict = counted(("a", 1, 5))
+    strict = strict.cast(pa.schema([field.with_nullable(False) for field in strict.schema]))
+    found = of_keys(strict, keys(("a", 1), ("b", 2)))
+    assert all(field.nullable for field in found.schema)
+    assert rows(found)[1] == ("b", 2, None, None, True)
+
+
 def rows(table: pa.Table) -> list[tuple[object, ...]]:
     columns = [table[name].to_pylist() for name in (*KEY, "events", "names", "gone")]
     return sorted(zip(*columns, strict=True))
