@@ -127,7 +127,7 @@ def test_a_run_that_proves_ends_with_3_when_a_destination_differs(world: World) 
     with psycopg.connect(dsn("headwater_owner", "postgres-owner", world.name)) as connection:
         connection.execute("UPDATE leads SET source = 'elsewhere' WHERE idempotency_key = 'k1'")
     ended = world.run("run", "--domain", "leads", "--once", "--prove")
-    assert (ended.code, ended.status["error"]) == (3, "reconcile: postgres: 1 rows different")
+    assert (ended.code, ended.status["error"]) == (3, "leads: reconcile: postgres: 1 rows different")
 
 
 def newest_version(world: World, table: str) -> int:
