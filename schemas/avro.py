@@ -84,7 +84,7 @@ def _is_bounded(schema: Schema, around: tuple[str, ...]) -> bool:
         return _takes_bytes(schema["items"]) and _is_bounded(schema["items"], around)
     if kind == "map":
         return _is_bounded(schema["values"], around)
-    return kind == "enum" or kind == "fixed" or _is_bounded(kind, around)
+    return kind in ("enum", "fixed") or _is_bounded(kind, around)
 
 
 def _takes_bytes(schema: Schema) -> bool:
@@ -97,7 +97,7 @@ def _takes_bytes(schema: Schema) -> bool:
         return any(_takes_bytes(part["type"]) for part in schema["fields"])
     if schema["type"] == "fixed":
         return bool(schema["size"])
-    return schema["type"] not in ("null",)
+    return bool(schema["type"] != "null")
 
 
 def decoder(contract: Contract, schema_of: SchemaOf | None) -> Decode:

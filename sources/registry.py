@@ -29,8 +29,9 @@ _ATTEMPTS_AGAIN = 3
 _UNKNOWN_FOR_S = 20
 _REMEMBERED = 4096
 _UNPROCESSABLE, _CONFLICT = 422, 409
-# What the API itself says: no such subject, version, schema. Any other 404 is of something before it.
-_NOT_FOUND = (40401, 40402, 40403)
+# What the API itself says: no such subject, version, schema, or no compatibility of the subject's own. Any
+# other 404 is of something before it.
+_NOT_FOUND = (40401, 40402, 40403, 40408)
 # Numbers are Java's; what is no Avro begins with any.
 _LARGEST_NUMBER = 2**31 - 1
 _REFUSED = (401, 403)

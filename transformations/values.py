@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -53,11 +53,11 @@ def instant(text: str) -> int | None:
 
 def day(text: str) -> int | None:
     """Days since 1970 of an ISO 8601 date; None when the text is anything else."""
+    said = text.strip()
     try:
-        found = datetime.strptime(text.strip(), "%Y-%m-%d") if _DATE.fullmatch(text.strip()) else None
+        return (date.fromisoformat(said) - _EPOCH.date()).days if _DATE.fullmatch(said) else None
     except ValueError:
         return None
-    return (found - _EPOCH).days if found else None
 
 
 def instants(texts: Sequence[str | None]) -> list[int | None]:
