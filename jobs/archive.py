@@ -24,7 +24,7 @@ from sinks.archive.base import HOUR, Store
 from sinks.archive.manifest import Manifest, newest
 from sinks.archive.registry import store_of
 from sources.bronze import Topic, bronze_files
-from sources.registry import RegistrySchemas
+from sources.registry import schemas_for
 
 
 @dataclass
@@ -72,11 +72,10 @@ class Archive:
     def prepare(self) -> None:
         """Find out how far each topic is archived."""
         self._store = store_of(self._settings)
-        schemas = RegistrySchemas(self._settings.registry)
+        mine = domain_contracts(self._domain).values()
+        schemas = schemas_for(mine, self._settings.registry)
         streams = [
-            Stream(self.name, topic, contract, schemas)
-            for contract in domain_contracts(self._domain).values()
-            for topic in contract.sources
+            Stream(self.name, topic, contract, schemas) for contract in mine for topic in contract.sources
         ]
         ordered = sorted(streams, key=lambda stream: stream.topic)
         self._places = [_Place(stream, newest(self._store, stream.topic)) for stream in ordered]

@@ -19,7 +19,7 @@ from headwater.tables import read_table
 from jobs.queries import Context
 from schemas.contract import Contract, domain_contracts
 from schemas.tables import SILVER, bronze
-from sources.registry import RegistrySchemas
+from sources.registry import schemas_for
 from transformations.classify import classify
 from transformations.dead_letters import STAGES
 from transformations.dedupe import identities
@@ -122,7 +122,7 @@ def _left_over(context: Context, contracts: Sequence[Contract], rows: DataFrame)
     spark, settings = context.spark, context.settings
     silver = {c.stream: read_table(spark, settings, SILVER[c.stream].full_name) for c in contracts}
     events = reduce(DataFrame.union, [silver[c.stream].transform(identities(c)) for c in contracts])
-    again = rows.transform(classify(*contracts, schema_of=RegistrySchemas(settings.registry)))
+    again = rows.transform(classify(*contracts, schema_of=schemas_for(contracts, settings.registry)))
     known = again.join(events.withColumn("known", F.lit(True)), "dedupe_hash", "left")
     outcome = (
         F.when(F.col("outcome") == "no_consent", _LEFT[0])

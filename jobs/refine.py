@@ -27,7 +27,7 @@ from jobs.recovery import Recovery
 from jobs.runs import record_decision
 from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, bronze
-from sources.registry import RegistrySchemas
+from sources.registry import schemas_for
 from transformations.classify import classify, silver_rows, silver_table
 from transformations.dead_letters import to_dead_letters
 from transformations.dedupe import first_within, stamped
@@ -72,7 +72,7 @@ class Refine:
             .load(table_path(settings, self.bronze.full_name))
         )
         geo = settings.enrichment.geo_database
-        schemas = RegistrySchemas(settings.registry)
+        schemas = schemas_for(self.contracts, settings.registry)
         decided = classify(*self.contracts, geo_database=str(geo) if geo else None, schema_of=schemas)
         marked = rows.transform(stamped).transform(self.recovery.mark).transform(decided)
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))

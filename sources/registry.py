@@ -5,7 +5,7 @@ after a while.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +20,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from headwater.errors import SetupError, TransientError
 from headwater.settings import Registry
 from schemas import avro
-from schemas.contract import contracts
+from schemas.contract import Contract, contracts
 
 T = TypeVar("T")
 COMPATIBILITY = "BACKWARD"
@@ -45,6 +45,12 @@ class RegistrySchemas:
 
     def __call__(self, number: int) -> avro.Schema | None:
         return _known(self.registry).schema(number)
+
+
+def schemas_for(streams: Iterable[Contract], registry: Registry) -> RegistrySchemas | None:
+    """Where the schemas of these streams are; None when none is of Avro: workers then load no client, which
+    takes each half a second."""
+    return RegistrySchemas(registry) if any(c.format == "avro" for c in streams) else None
 
 
 class _Known:
