@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -22,6 +22,39 @@ class Range:
 Ranges = dict[str, Range]  # by "topic-partition"
 
 
+class Span(NamedTuple):
+    """Offsets of one partition, the last included."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
+def merged(found: Iterable[Span]) -> list[Span]:
+    """The same offsets in as few spans as there are gaps between them, in order."""
+    made: list[Span] = []
+    for span in sorted(found):
+        before = made[-1] if made else None
+        if before and before[:2] == span[:2] and span.first <= before.last + 1:
+            made[-1] = before._replace(last=max(before.last, span.last))
+        else:
+            made.append(span)
+    return made
+
+
+def within(
+    found: Iterable[Span], topic: str = "topic", partition: str = "partition", offset: str = "offset"
+) -> Column:
+    """Whether a row is of these offsets, by the names of its columns; of none without any."""
+    parts = [
+        f"({topic} = {_quoted(span.topic)} AND {partition} = {span.partition}"
+        f" AND {offset} BETWEEN {span.first} AND {span.last})"
+        for span in found
+    ]
+    return F.expr(" OR ".join(parts) or "false")
+
+
 def observe_places(rows: DataFrame, name: str, places: list[Place], *more: Column) -> DataFrame:
     """Observe under `name`: `total`, the range of every place (topic, partition), and `more` aggregates.
 
@@ -33,10 +66,14 @@ def observe_places(rows: DataFrame, name: str, places: list[Place], *more: Colum
 
 def _aggregates(number: int, topic: str, partition: int) -> list[Column]:
     # As text: a tenth of the calls into the JVM, of which a domain's places would take a second.
-    quoted = topic.replace("\\", "\\\\").replace("'", "\\'")
-    offset = f"CASE WHEN topic = '{quoted}' AND partition = {partition} THEN offset END"
+    offset = f"CASE WHEN topic = {_quoted(topic)} AND partition = {partition} THEN offset END"
     named = {"first": "min", "last": "max", "count": "count"}
     return [F.expr(f"{how}({offset}) AS {name}{number}") for name, how in named.items()]
+
+
+def _quoted(text: str) -> str:
+    """As a literal of Spark's SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def observed_ranges(observed: dict[str, Any], places: list[Place]) -> Ranges | None:

@@ -13,6 +13,9 @@ from jobs.build import BUILT, Build
 from jobs.close_period import close_period
 from jobs.compact import Compact
 from jobs.deliver import Deliver
+from jobs.events_log import DOMAINS as LOGGED
+from jobs.events_log import SYSTEM as LOG
+from jobs.events_log import EventsLog
 from jobs.explain_bill import explain_bill
 from jobs.extract_marketo import ExtractMarketo
 from jobs.import_files import ImportFiles
@@ -44,7 +47,10 @@ def _build(context: Context, order: Any) -> None:
 def _deliver(context: Context, order: Any) -> None:
     domain = order.domains[0]
     make = loops(context.settings, domain).get(order.to)
-    work = make(context) if make else Deliver(context, domain, order.to)
+    if domain in LOGGED and order.to == LOG:
+        work: Query | Loop = EventsLog(context, domain)
+    else:
+        work = make(context) if make else Deliver(context, domain, order.to)
     Runtime(context, once=order.once).run([work])
 
 
@@ -66,6 +72,8 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
             tables = [route.table for route in SINKS[domain, system].routes]
             stage = letters if DEAD_LETTERS in tables else deliveries
             stage.append(Deliver(context, domain, system))
+        if domain in LOGGED:
+            deliveries.append(EventsLog(context, domain))
         announcing += [make(context) for make in enabled_loops(context.settings, domain)]
     runtime = Runtime(context, once=order.once)
     # A new connector begins with the leads from its own start on: before queries that take seconds to start.

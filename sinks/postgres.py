@@ -69,7 +69,7 @@ class PostgresSink:
     ) -> None:
         self._postgres = settings.postgres
         self._query = query
-        self._path = ("public", table.name)
+        self._path = (table.schema, table.name)
         self._key = tuple(table.key)
         self._columns = tuple(table.columns)
         self._called = dict(table.called)
@@ -100,6 +100,7 @@ class PostgresSink:
             attempt, staged, rejected = self._stage(batch)
             written = Written(0, 0, 0, rejected)
             if staged.rows:
+                self._make_room(connection, attempt)
                 written = self._merge(connection, attempt, staged, rejected)
                 connection.execute(f"SELECT pg_advisory_unlock_shared({STAGING_LOCK})", (self._staging_name,))
                 self._clear(connection, attempt)
@@ -189,6 +190,9 @@ class PostgresSink:
             connection.execute(sql.SQL("DELETE FROM {} WHERE attempt = %s").format(self._staging), (attempt,))
 
     # The transaction
+
+    def _make_room(self, connection: Connection, attempt: UUID) -> None:
+        """What the attempt's rows need to be there, before the transaction."""
 
     def _merge(
         self, connection: Connection, attempt: UUID, staged: Staged, rejected: tuple[Rejected, ...]

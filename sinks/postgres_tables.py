@@ -13,6 +13,7 @@ class PostgresTable:
     key: Sequence[str]
     columns: Sequence[str]
     called: Mapping[str, str] = field(default_factory=dict)
+    schema: str = "public"
 
 
 LEADS = PostgresTable(
@@ -53,4 +54,43 @@ BILLING_USAGE = PostgresTable(
     ("account_id", "metric", "window_start"),
     "account_id metric window_start window_end quantity events row_version".split(),
     {"account_id": "tenant_id"},
+)
+
+
+def _events(name: str, columns: str) -> PostgresTable:
+    """A table of the CRM's events by month. `created_at` and `updated_at` are the CRM's."""
+    return PostgresTable(
+        name,
+        ("organization_id", "event_id", "event_timestamp"),
+        (
+            f"event_id {columns} created_at updated_at organization_id event_timestamp event_type metadata"
+            " row_version source_topic source_partition source_offset"
+        ).split(),
+        {"organization_id": "tenant_id", "event_timestamp": "event_time"},
+        "analytics",
+    )
+
+
+_PERSON = "first_name last_name email phone company title"
+CRM_LEADS = _events("crm_leads_staging", f"lead_id {_PERSON} source status score assigned_to")
+CRM_CONTACTS = _events("crm_contacts_staging", f"contact_id {_PERSON} lead_id")
+CRM_OPPORTUNITIES = _events(
+    "crm_opportunities_staging",
+    "opportunity_id name lead_id contact_id amount currency stage probability expected_close_date",
+)
+CRM_LOG = PostgresTable(
+    "crm_events_log",
+    ("event_timestamp", "topic", "partition", "offset"),
+    (
+        "event_id event_type topic partition offset organization_id event_timestamp processing_status"
+        " error_message retry_count metadata row_version"
+    ).split(),
+    {
+        "organization_id": "tenant_id",
+        "event_timestamp": "event_time",
+        "topic": "source_topic",
+        "partition": "source_partition",
+        "offset": "source_offset",
+    },
+    "analytics",
 )

@@ -10,6 +10,9 @@ from schemas.gold import BILLING_USAGE, SESSION_KPIS
 from schemas.tables import (
     AGENT_SESSIONS,
     AGENT_TURNS,
+    CRM_CONTACTS,
+    CRM_LEADS,
+    CRM_OPPORTUNITIES,
     DEAD_LETTERS,
     FRONTEND_INTERACTIONS,
     LEADS,
@@ -21,6 +24,7 @@ from sinks.elasticsearch import ElasticsearchSink
 from sinks.kafka import KafkaSink, event_messages, letter_messages
 from sinks.outbox import LEAD_OUTBOX, Outbox
 from sinks.postgres import PostgresSink
+from sinks.postgres_events import EventsSink
 from sinks.postgres_tables import PostgresTable
 from sinks.redis import METRICS, STATE, RedisSink
 
@@ -66,6 +70,10 @@ def _postgres(table: PostgresTable, outbox: Outbox | None = None) -> Callable[[S
     return lambda settings, query: PostgresSink(settings, query, table, outbox)
 
 
+def _staged(table: PostgresTable) -> Callable[[Settings, str], Sink]:
+    return lambda settings, query: EventsSink(settings, query, table)
+
+
 _SESSION = ("tenant_id", "session_id")
 _HOUR = ("tenant_id", "metric", "window_start")
 # (domain, system) → what is delivered, by what
@@ -97,6 +105,13 @@ SINKS: dict[tuple[str, str], Destination] = {
         )
     ),
     ("interactions", "dlq"): _letters("interactions.dlq", *_streams("interactions")),
+    ("crm", "postgres"): Destination(
+        (
+            Route(CRM_LEADS, _staged(postgres_tables.CRM_LEADS), here=True),
+            Route(CRM_CONTACTS, _staged(postgres_tables.CRM_CONTACTS), here=True),
+            Route(CRM_OPPORTUNITIES, _staged(postgres_tables.CRM_OPPORTUNITIES), here=True),
+        )
+    ),
     ("crm", "dlq"): _letters("crm.dlq", *_streams("crm")),
     ("uploads", "dlq"): _letters("uploads.dlq", "uploads"),
 }

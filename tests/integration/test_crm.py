@@ -4,15 +4,18 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from pyspark.sql import SparkSession
 
 from jobs.audit import audit
 from jobs.queries import Context
+from local.postgres import dsn
 from local.traffic import Event, Kind, Mix
 from local.traffic_crm import TOPICS, crm
 from schemas.avro import framed, parsed
@@ -30,6 +33,8 @@ NOBODYS = ("not_avro", "cut", "unknown_number", "no_organization")
 TABLES = [SILVER[contract.stream].full_name for contract in domain_contracts("crm").values()]
 WAIT_S = 180.0
 AWAY_S = 12.0
+BECOMES = {"silver": "processed", "duplicate": "skipped", "dead": "failed"}
+STAGED = ("crm_leads", "crm_contacts", "crm_opportunities")
 
 
 @pytest.fixture
@@ -81,6 +86,43 @@ def all_done(world: World) -> bool:
     return sum(counts["in_rows"] for counts in world.ledger("refine.crm").values()) == len(world.sent)
 
 
+def asked(world: World, query: str, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn("headwater_owner", "postgres-owner", world.name)) as connection:
+        return connection.execute(query.encode(), values).fetchall()
+
+
+def in_log(world: World) -> dict[Place, str]:
+    """What the log says of each record."""
+    found = asked(world, 'SELECT topic, partition, "offset", processing_status FROM analytics.crm_events_log')
+    assert len({row[:3] for row in found}) == len(found)
+    return {row[:3]: row[3] for row in found}
+
+
+def staged(world: World) -> set[tuple[str, str, str]]:
+    """Table, organization and event id of every row of staging, none of which is there twice."""
+    found = [
+        (name, *row)
+        for name in STAGED
+        for row in asked(world, f"SELECT organization_id, event_id FROM analytics.{name}_staging")  # noqa: S608
+    ]
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+def in_silver_of(world: World) -> set[tuple[str, str, str]]:
+    return {
+        (name, row["tenant_id"], row["event_id"])
+        for name in STAGED
+        for row in world.table(f"silver.{name}", ["tenant_id", "event_id"])
+    }
+
+
+def processed(world: World, *event_ids: str) -> set[str]:
+    """Which of these the database says were processed."""
+    query = "SELECT id FROM unnest(%s::text[]) AS id WHERE analytics.is_event_processed(id)"
+    return {row[0] for row in asked(world, query, list(event_ids))}
+
+
 def extras(world: World) -> Mapping[str | None, int]:
     return Counter(row["extras"] for row in world.table("silver.crm_leads", ["extras"]))
 
@@ -115,9 +157,19 @@ def test_versions_are_read_as_they_come_and_a_registry_that_is_away_costs_nothin
     eventually(lambda: all_done(world), "it is read when the registry is back", WAIT_S)
     assert extras(world)['{"/channel":"fair"}'] == 5
 
+    # The same events again: they are told as skipped, and staging has them once.
+    again = [record for record in world.sent.values() if record.outcome == "silver"][:40]
+    world.send([replace(record, outcome="duplicate") for record in again])
+    eventually(lambda: all_done(world), "what came again is accounted for", WAIT_S)
+    eventually(lambda: len(in_log(world)) == len(world.sent), "every record is in the log", WAIT_S)
+    eventually(lambda: staged(world) == in_silver_of(world), "staging has what silver has", WAIT_S)
     job.terminate()
     assert job.wait().code == 0
     check(world, spark)
+    assert in_log(world) == {place: BECOMES[record.outcome] for place, record in world.sent.items()}
+    assert {again[0].key, "no such event"} - processed(world, again[0].key, "no such event") == {
+        "no such event"
+    }
 
 
 def check(world: World, spark: SparkSession) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from headwater.metrics import LAG
-from headwater.offsets import Range, last_offsets, observed_ranges, of_topics
+from headwater.offsets import Range, Span, last_offsets, merged, observed_ranges, of_topics
 from jobs.progress import _lag
 
 PLACES = [("a.b-c", 0), ("a.b-c", 1), ("x", 0)]
@@ -54,3 +54,15 @@ def test_the_lag_of_each_partition_is_a_metric() -> None:
     (family,) = LAG.collect()
     found = {tuple(sample.labels.values()): sample.value for sample in family.samples}
     assert found["lagging", "t", "0"] == 4
+
+
+def test_spans_that_touch_or_overlap_become_one_and_a_gap_stays() -> None:
+    found = [
+        Span("x", 0, 5, 9),
+        Span("x", 1, 0, 3),
+        Span("x", 0, 0, 4),
+        Span("x", 0, 2, 3),
+        Span("x", 0, 11, 12),
+    ]
+    assert merged(found) == [Span("x", 0, 0, 9), Span("x", 0, 11, 12), Span("x", 1, 0, 3)]
+    assert merged([]) == []

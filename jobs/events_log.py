@@ -1,0 +1,161 @@
+"""events log: what refine has done → PostgreSQL's analytics.crm_events_log, a row for each record of Kafka.
+
+Keyed by event time and place. Reads the ledger, whose entries say which records are accounted for; what
+became of each is where its row is: in silver (processed), in dead_letters (failed), or in neither, for its
+event had come before (skipped). Safe to run again: a record that is in the log stays as it is.
+"""
+
+from collections.abc import Iterable
+from functools import reduce
+from operator import attrgetter
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headwater.errors import SetupError
+from headwater.failpoints import fail_at
+from headwater.files import delete_folder
+from headwater.metrics import EVENTS
+from headwater.offsets import Span, merged, within
+from headwater.tables import checkpoint_path, ensure_table, read_table, table_path
+from jobs.queries import Context
+from schemas.contract import domain_contracts
+from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, Table, bronze
+from sinks.postgres_events import LogSink
+from sources.registry import RegistrySchemas
+from transformations.classify import classify
+from transformations.dead_letters import STAGES
+from transformations.validate import EARLIEST_US
+
+SYSTEM = "log"
+DOMAINS = ("crm",)
+_RECORD = ("topic", "partition", "offset")
+_PLACE = ("source_topic", "source_partition", "source_offset")
+_TOLD = ("event_id", "event_type", "metadata")
+
+
+class EventsLog:
+    """The query deliver.<domain>.log."""
+
+    def __init__(self, context: Context, domain: str) -> None:
+        self.context = context
+        self.domain = domain
+        self.name = f"deliver.{domain}.{SYSTEM}"
+        self.every_s = context.settings.streams.triggers.publish_s
+        self.contracts = sorted(domain_contracts(domain).values(), key=attrgetter("stream"))
+        # Every query writes into the ledger; where silver has news, refine has written there, too.
+        self.reads: tuple[str, ...] = tuple(table.full_name for table in self._silver_tables)
+        self.sink = LogSink(context.settings, self.name)
+        self._reset_due = context.from_start
+
+    def prepare(self) -> None:
+        """Check the log; with --from-start empty it and forget the checkpoint, once."""
+        spark, settings = self.context.spark, self.context.settings
+        for table in (bronze(self.domain), *self._silver_tables, DEAD_LETTERS, LEDGER):
+            ensure_table(spark, settings, table)
+        if self._reset_due:
+            self.sink.reset()
+            delete_folder(spark, checkpoint_path(settings, self.name))
+            self._reset_due = False
+        self.sink.setup()
+
+    def source(self) -> DataFrame:
+        """The entries of refine: the records of each batch, by place."""
+        settings = self.context.settings
+        rows = (
+            self.context.spark.readStream.format("delta")
+            .option("maxFilesPerTrigger", settings.streams.max_files_per_trigger)
+            .option("skipChangeCommits", "true")
+            .load(table_path(settings, LEDGER.full_name))
+        )
+        return rows.where(F.col("query") == f"refine.{self.domain}").select("offsets")
+
+    def write(self, batch: DataFrame, batch_id: int) -> None:
+        """Look up what became of the records, and tell the log."""
+        fail_at(self.name, "offsets")
+        spans = merged(self._said(batch.toArrow()["offsets"].to_pylist()))
+        fail_at(self.name, "before_write")
+        if spans:
+            written = self.sink.write(self._rows(spans))
+            if written.rejected:
+                raise SetupError(
+                    f"{self.name}: the log refuses {len(written.rejected)} rows; check its columns"
+                )
+            self.context.totals.add(rows_in=written.rows, rows_out=written.rows)
+            EVENTS.labels(self.name, self.domain, "delivered").inc(written.rows)
+        fail_at(self.name, "after_write")
+        fail_at(self.name, "before_commit")
+
+    @property
+    def _silver_tables(self) -> list[Table]:
+        return [SILVER[contract.stream] for contract in self.contracts]
+
+    def _said(self, entries: Iterable[list[tuple[str, list[int]]]]) -> list[Span]:
+        """The ranges of entries of the ledger."""
+        found = []
+        for place, (first, last) in {(name, tuple(span)) for entry in entries for name, span in entry}:
+            topic, _, partition = place.rpartition("-")
+            found.append(Span(topic, int(partition), first, last))
+        return found
+
+    def _rows(self, spans: list[Span]) -> DataFrame:
+        """A row of the log for each record of these ranges."""
+        spark, settings = self.context.spark, self.context.settings
+        raw = read_table(spark, settings, bronze(self.domain).full_name).where(within(spans))
+        there = within(spans, *_PLACE)
+        silver = [
+            read_table(spark, settings, table.full_name)
+            .where(there)
+            .select(*_TOLD, *_PLACE, "tenant_id", "event_time", "row_version", *_became("processed"))
+            for table in self._silver_tables
+        ]
+        dead = read_table(spark, settings, DEAD_LETTERS.full_name)
+        codes = F.array_join(F.transform("reasons", lambda reason: reason["code"]), ", ")
+        version = F.lit(0).cast("bigint").alias("row_version")
+        became = _became("failed", codes, "replay_count")
+        failed = dead.where(there & F.col("stage").isin(*STAGES)).select(
+            *_nothing(*_TOLD), *_PLACE, "tenant_id", "event_time", version, *became
+        )
+        done = reduce(DataFrame.unionByName, silver, failed)
+        arrived = raw.select(*_renamed(), "ingested_at")
+        known = done.join(arrived, [*_PLACE], "left")
+        known = known.withColumn("event_time", _logged_at()).drop("ingested_at")
+        return known.unionByName(self._skipped(raw, done))
+
+    def _skipped(self, raw: DataFrame, done: DataFrame) -> DataFrame:
+        """The records that are in no table: their events had come before."""
+        settings = self.context.settings
+        place = done.select(
+            *[F.col(theirs).alias(ours) for theirs, ours in zip(_PLACE, _RECORD, strict=True)]
+        )
+        rest = raw.join(place, [*_RECORD], "left_anti")
+        said = rest.transform(classify(*self.contracts, schema_of=RegistrySchemas(settings.registry)))
+        told = [
+            F.coalesce(*[F.col(f"{table.name}.{name}") for table in self._silver_tables]).alias(name)
+            for name in _TOLD
+        ]
+        moment = _logged_at().alias("event_time")
+        version = F.coalesce("row_version", F.lit(0)).alias("row_version")
+        return said.select(*told, *_renamed(), "tenant_id", moment, version, *_became("skipped"))
+
+
+def _logged_at() -> Column:
+    """When the event happened, if that can be; else, or where nobody said, when it arrived."""
+    earliest, latest = F.timestamp_micros(F.lit(EARLIEST_US)), F.col("ingested_at") + F.expr("INTERVAL 1 DAY")
+    said = F.when(F.col("event_time").between(earliest, latest), F.col("event_time"))
+    # Of what bronze has no more, nobody knows when it arrived.
+    return F.coalesce(said, "ingested_at", "event_time")
+
+
+def _renamed() -> list[Column]:
+    return [F.col(ours).alias(theirs) for ours, theirs in zip(_RECORD, _PLACE, strict=True)]
+
+
+def _nothing(*columns: str) -> list[Column]:
+    return [F.lit(None).cast("string").alias(name) for name in columns]
+
+
+def _became(status: str, message: Column | None = None, retries: str | None = None) -> list[Column]:
+    count = F.coalesce(F.col(retries), F.lit(0)) if retries else F.lit(0)
+    said = F.lit(None).cast("string") if message is None else message
+    return [F.lit(status).alias("processing_status"), said.alias("error_message"), count.alias("retry_count")]

@@ -1,0 +1,105 @@
+"""silver.crm_* and what became of each record → PostgreSQL's tables of the CRM, by month of the event.
+
+An event enters the staging table of its topic once, with its id in `analytics.crm_event_ids`, in one
+statement: whoever brings it again, with whatever time, finds the id there. The log has a row for each record
+of Kafka. The partitions that a batch needs are made before its transaction: the writer may not make tables.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from uuid import UUID
+
+from psycopg import sql
+
+from headwater.postgres import Connection
+from headwater.settings import Settings
+from sinks.postgres import PostgresSink
+from sinks.postgres_tables import CRM_LOG, PostgresTable
+from sinks.postgres_upsert import names
+
+IDS = sql.Identifier("analytics", "crm_event_ids")
+_ID = ("organization_id", "event_id", "event_timestamp", "topic", "partition", "offset")
+# Events that have no staging table: their ids are entered with the log.
+WILDCARD = "crm.events"
+_MONTHS = (
+    "SELECT DISTINCT date_trunc('month', event_timestamp::timestamptz AT TIME ZONE 'UTC')::date"
+    " FROM {} WHERE attempt = %s ORDER BY 1"
+)
+
+
+class EventsSink(PostgresSink):
+    """A staging table."""
+
+    def _make_room(self, connection: Connection, attempt: UUID) -> None:
+        months = connection.execute(sql.SQL(_MONTHS).format(self._staging), (attempt,)).fetchall()
+        for (month,) in months:
+            # Each in a transaction of its own, so that those who make months never wait in a circle.
+            connection.execute("SELECT analytics.ensure_partition(%s, %s)", (self._path[-1], month))
+
+    @cached_property
+    def _upsert_statement(self) -> sql.Composed:
+        """Staged rows of one attempt → the table and the ids; gives how many were new, and 0."""
+        place = {"topic": "source_topic", "partition": "source_partition", "offset": "source_offset"}
+        return sql.SQL(
+            "WITH {picked}, entered AS (INSERT INTO {ids} ({id}) SELECT {said} FROM picked"
+            " ON CONFLICT DO NOTHING RETURNING organization_id, event_id),"
+            " done AS (INSERT INTO {table} ({columns}) SELECT {columns} FROM picked"
+            " JOIN entered USING (organization_id, event_id) RETURNING 1)"
+            " SELECT count(*), 0 FROM done"
+        ).format(
+            picked=_picked(self._staging, ("organization_id", "event_id"), self._columns, self._types),
+            ids=IDS,
+            id=names(_ID),
+            said=names([place.get(name, name) for name in _ID]),
+            table=self._table,
+            columns=names(self._columns),
+        )
+
+    def reset(self) -> None:
+        """Empty the table, and all ids: the other staging tables are emptied with it."""
+        with self._connected() as connection, connection.transaction():
+            connection.execute(sql.SQL("TRUNCATE {}").format(self._table))
+            connection.execute(sql.SQL("TRUNCATE {}").format(IDS))
+
+
+class LogSink(EventsSink):
+    """The log of records. A record is there once, with what first became of it."""
+
+    def __init__(self, settings: Settings, query: str, table: PostgresTable = CRM_LOG) -> None:
+        super().__init__(settings, query, table)
+
+    @cached_property
+    def _upsert_statement(self) -> sql.Composed:
+        return sql.SQL(
+            "WITH {picked}, entered AS (INSERT INTO {ids} ({id}) SELECT {id} FROM picked"
+            " WHERE topic = {wildcard} AND processing_status = 'processed' ON CONFLICT DO NOTHING),"
+            " done AS (INSERT INTO {table} ({columns}) SELECT {columns} FROM picked"
+            " ON CONFLICT DO NOTHING RETURNING 1)"
+            " SELECT count(*), 0 FROM done"
+        ).format(
+            picked=_picked(self._staging, self._key, self._columns, self._types),
+            ids=IDS,
+            id=names(_ID),
+            wildcard=sql.Literal(WILDCARD),
+            table=self._table,
+            columns=names(self._columns),
+        )
+
+    def reset(self) -> None:
+        """Empty the log. Ids stay."""
+        PostgresSink.reset(self)
+
+
+def _picked(
+    staging: sql.Identifier, same: Sequence[str], columns: Sequence[str], types: Mapping[str, str]
+) -> sql.Composed:
+    """The attempt's staged rows with the table's types; of rows that agree in `same` the earliest."""
+    cast = sql.SQL("{0}::{1} AS {0}")
+    return sql.SQL(
+        "picked AS (SELECT DISTINCT ON ({same}) {casts} FROM {staging}"
+        " WHERE attempt = %s AND n BETWEEN %s AND %s ORDER BY {same}, row_version::bigint)"
+    ).format(
+        same=names(same),
+        casts=sql.SQL(", ").join(cast.format(sql.Identifier(c), sql.SQL(types[c])) for c in columns),
+        staging=staging,
+    )
