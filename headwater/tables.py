@@ -146,6 +146,12 @@ def append_once(rows: DataFrame, settings: Settings, full_name: str, query_id: s
             trim(settings.lake_root, path, delta_log.table_id(path))
 
 
+def was_appended(settings: Settings, full_name: str, query_id: str, batch_id: int) -> bool:
+    """Whether a local table has a micro-batch's rows, as `append_once` tells; of a remote one False."""
+    path = table_path(settings, full_name)
+    return not settings.lake_is_remote and not _is_new(path, f"{query_id}.{full_name}", batch_id)
+
+
 def append_rows(
     spark: SparkSession,
     rows: pa.Table,

@@ -164,7 +164,10 @@ def ledger_entries(balance: Balance) -> list[Entry]:
     for group in balance.groups:
         if group.accounted or group.outcome == "duplicate":
             continue
-        entry = entries[group.stream, group.tenant_id]
+        # Of a row that an earlier start wrote, the tenant may be another than the record's is now.
+        entry = entries.setdefault(
+            (group.stream, group.tenant_id), Entry(stream=group.stream, tenant_id=group.tenant_id)
+        )
         setattr(entry, group.outcome, getattr(entry, group.outcome) + group.rows)
         entry.duplicate -= group.rows
     return list(entries.values())

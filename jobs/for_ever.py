@@ -27,7 +27,7 @@ _FEW = 20_000
 def without_earlier(context: Context, contract: Contract, batch: DataFrame, count: int) -> DataFrame:
     """The outcome rows of `batch`; the same ones, unless silver has one of the stream's events already.
 
-    `count` is how many events there are to look up. Reads three columns of all the table: so a batch costs
+    `count` is how many events there are to look up: those that are not `written` yet. Reads three columns of all the table: so a batch costs
     more the more silver holds, whatever its own size.
     """
     again = _again(context, contract, batch, count)
@@ -42,7 +42,7 @@ def _again(context: Context, contract: Contract, batch: DataFrame, count: int) -
     """`dedupe_hash` of the events that silver has from other records."""
     table, names = SILVER[contract.stream], list(contract.key_columns)
     key = [F.col(f"{table.name}.{name}").alias(name) for name in names]
-    mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream)
+    mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream) & ~F.col("written")
     new = batch.where(mine).select("dedupe_hash", "tenant_id", *key, *_PLACE)
     identity, place = ["tenant_id", *names], [f"source_{part}" for part in _PLACE]
     if count > _FEW or context.settings.lake_is_remote:

@@ -24,6 +24,7 @@ from jobs.accounting import Balance, Size, check_balance, check_breaker, count_g
 from jobs.for_ever import without_earlier
 from jobs.queries import Context
 from jobs.recovery import Recovery
+from jobs.resume import Mark, Resume
 from jobs.runs import record_decision
 from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, bronze
@@ -49,18 +50,20 @@ class Refine:
         self.every_s = context.settings.streams.triggers.refine_s
         self.contracts = sorted(domain_contracts(domain).values(), key=lambda c: c.stream)
         self.bronze = bronze(domain)
+        self.silver = [SILVER[c.stream] for c in self.contracts]
         self.reads: tuple[str, ...] = (self.bronze.full_name,)
         self.places = [(t, p) for c in self.contracts for t, n in c.sources.items() for p in range(n)]
         self.recovery = Recovery(context, self.name, self.contracts)
+        self.resume = Resume(context, self.name, self.contracts)
         # Made once: calls into the JVM, which every small batch would feel.
         self.dead_letters = to_dead_letters(CODE_VERSION, {c.stream: c.version for c in self.contracts})
 
     def prepare(self) -> None:
         """Create the tables; see whether an earlier checkpoint's work is to be left out."""
-        silver = [SILVER[c.stream] for c in self.contracts]
-        for table in (self.bronze, *silver, DEAD_LETTERS, LEDGER):
+        for table in (self.bronze, *self.silver, DEAD_LETTERS, LEDGER):
             ensure_table(self.context.spark, self.context.settings, table)
         self.recovery.prepare()
+        self.resume.is_first = True
 
     def source(self) -> DataFrame:
         """bronze, classified and deduplicated; range and tenants are observed before the dedupe."""
@@ -92,18 +95,25 @@ class Refine:
         fail_during(self.name, "task", lambda: busy(self.context.spark))
         kept, rows = self.recovery.kept(batch)
         try:
-            balance = self._balance(rows, this)
+            balance, mark = self._balance(rows, this), (this, batch_id)
+            check_balance(self.name, balance)
+            begun = self.resume.was_begun(mark)
+            if begun and self.resume.was_accounted(mark):
+                self.recovery.passed(last_offsets(balance.ranges))
+                return  # all of it was written, and is not judged again
+            if begun:
+                rows = self.resume.held(rows, balance.ranges)
+                balance = self._balance(rows, this)
             for contract in self.contracts:
-                count = balance.count("silver", contract.stream)
+                count = balance.size("silver", contract.stream).rows
                 if contract.unique_for_ever and count:
                     found = without_earlier(self.context, contract, rows, count)
                     balance = balance if found is rows else self._balance(found, this)
                     rows = found
-            check_balance(self.name, balance)
             if accepted := check_breaker(self.context, self.name, batch_id, balance):
                 record_decision(self.context, self.name, "; ".join(accepted), (this, batch_id))
             fail_at(self.name, "before_write")
-            self._append(rows, balance, (this, batch_id))
+            self._append(rows, balance, mark, begun=begun)
             fail_at(self.name, "after_write")
             entries = ledger_entries(balance)
             write_ledger(self.context.spark, self.context.settings, self.name, this, batch_id, entries)
@@ -125,22 +135,25 @@ class Refine:
         fresh = {c.stream: int(numbers.observed[f"fresh{n}"]) for n, c in enumerate(self.contracts)}
         return Balance(groups, numbers, ranges, fresh, {c.stream: tuple(c.sources) for c in self.contracts})
 
-    def _append(self, batch: DataFrame, balance: Balance, mark: tuple[str, int]) -> None:
+    def _append(self, batch: DataFrame, balance: Balance, mark: Mark, *, begun: bool) -> None:
+        """Each table once under the batch's mark; what is left of one that was `begun`, under another."""
+        marks = {t: self.resume.mark_for(t, mark) if begun else mark for t in (DEAD_LETTERS, *self.silver)}
         fresh = batch.where(~F.col("accounted") & ~F.col("written"))
         spark, settings = self.context.spark, self.context.settings
         due = [c for c in self.contracts if balance.size("silver", c.stream).rows]
         if due and self._is_few(balance.size("silver")):
             few = fresh.where(F.col("outcome") == "silver").toArrow()
             for contract in due:
-                name = SILVER[contract.stream].full_name
-                append_rows(spark, silver_table(contract, few), settings, name, mark)
+                table = SILVER[contract.stream]
+                append_rows(spark, silver_table(contract, few), settings, table.full_name, marks[table])
         else:
             for contract in due:
                 rows = fresh.transform(self._silver_rows[contract.stream])
-                append_once(rows, settings, SILVER[contract.stream].full_name, *mark)
+                table = SILVER[contract.stream]
+                append_once(rows, settings, table.full_name, *marks[table])
         self.context.written.update(SILVER[contract.stream].full_name for contract in due)
         if (size := balance.size("dead")).rows:
-            self._append_dead(fresh.transform(self.dead_letters), size, mark)
+            self._append_dead(fresh.transform(self.dead_letters), size, marks[DEAD_LETTERS])
             self.context.written.update((DEAD_LETTERS.full_name,))
 
     @cached_property

@@ -7,7 +7,7 @@ read.
 
 from collections.abc import Callable
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contract import Contract
@@ -34,10 +34,15 @@ def first_within(window: str) -> Callable[[DataFrame], DataFrame]:
 
 def identities(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     """Rows of the stream's silver table → the `dedupe_hash` of each event, once."""
-    key = [F.col(name).cast("string") for name in contract.key_columns]
-    identity = dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key)
+    identity = identity_of(contract)
 
     def apply(silver: DataFrame) -> DataFrame:
         return silver.select(identity.alias("dedupe_hash")).distinct()
 
     return apply
+
+
+def identity_of(contract: Contract) -> Column:
+    """The `dedupe_hash` of a row of the stream's silver table."""
+    key = [F.col(name).cast("string") for name in contract.key_columns]
+    return dedupe_hash(F.lit(contract.stream), F.col("tenant_id"), key)

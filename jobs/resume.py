@@ -1,0 +1,103 @@
+"""refine after a crash between the writes of a batch: what is in a table by then stays what it is.
+
+A table that has the batch's mark takes nothing more under it. Done again, the batch may be judged otherwise
+(by a newer contract, or because a schema has come to the registry), or another copy of an event may come
+first: then a record would be in neither table, or in both, or an event twice in silver. So the batch is held
+against what the tables have of its offsets. Of a local lake: of another nobody can tell a mark without Spark.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from itertools import count
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from headwater.log import logger
+from headwater.offsets import Ranges, Span, within
+from headwater.tables import read_table, was_appended
+from jobs.queries import Context
+from schemas.contract import Contract
+from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, Table
+from transformations.dead_letters import STAGES
+from transformations.dedupe import identity_of
+
+Mark = tuple[str, int]
+_PLACE = ("topic", "partition", "offset")
+_SOURCE = tuple(f"source_{part}" for part in _PLACE)
+_log = logger(__name__)
+
+
+class Resume:
+    """Of one refine query, between two of its starts."""
+
+    def __init__(self, context: Context, name: str, contracts: Sequence[Contract]) -> None:
+        self._context = context
+        self._name = name
+        self._contracts = contracts
+        self._tables = [DEAD_LETTERS, *[SILVER[contract.stream] for contract in contracts]]
+        self.is_first = True
+
+    def was_begun(self, mark: Mark) -> bool:
+        """Whether an earlier start has written some of the batch's tables: asked of each batch before it
+        writes. Only the first of a start can be such."""
+        first, self.is_first = self.is_first, False
+        return first and any(self._has(table, mark) for table in self._tables)
+
+    def was_accounted(self, mark: Mark) -> bool:
+        """Whether the batch is in the ledger, which is written last: there is nothing left to write."""
+        return self._has(LEDGER, mark)
+
+    def mark_for(self, table: Table, mark: Mark) -> Mark:
+        """The first mark of the batch that the table does not have."""
+        query_id, batch_id = mark
+        names = (query_id if again == 0 else f"{query_id}.{again}" for again in count())
+        return next((name, batch_id) for name in names if not self._has(table, (name, batch_id)))
+
+    def _has(self, table: Table, mark: Mark) -> bool:
+        return was_appended(self._context.settings, table.full_name, *mark)
+
+    def held(self, rows: DataFrame, ranges: Ranges) -> DataFrame:
+        """Outcome rows of a batch that was begun, with what the tables have of its offsets.
+
+        What a table has is `written`, with the outcome of then, also a record that is no longer among the
+        rows. What is not there, but is an event that silver has, is a duplicate.
+        """
+        _log.warning("resumed", query=self._name)
+        there = self._there(ranges)
+        known = there.where("was = 'silver'").select("dedupe_hash", F.lit(True).alias("known")).distinct()
+        mine = rows.join(there.select(*_PLACE, "was"), [*_PLACE], "left").join(known, "dedupe_hash", "left")
+        again = F.col("was").isNull() & (F.col("outcome") == "silver") & F.col("known")
+        outcome = F.when(again, "duplicate").otherwise(F.coalesce("was", "outcome"))
+        written = F.col("written") | F.col("was").isNotNull()
+        mine = mine.withColumns({"outcome": outcome, "written": written}).drop("was", "known")
+        gone = there.join(rows.select(*_PLACE), [*_PLACE], "left_anti").select(
+            *_PLACE, "stream", "tenant_id", F.col("was").alias("outcome"),
+            F.lit(False).alias("accounted"), F.lit(True).alias("written"), F.lit(0).alias("size"),
+        )  # fmt: skip
+        return mine.unionByName(gone, allowMissingColumns=True)
+
+    def _there(self, ranges: Ranges) -> DataFrame:
+        """(topic, partition, offset), stream, tenant_id, what it `was`, and of events the `dedupe_hash`."""
+        spark, settings = self._context.spark, self._context.settings
+        mine = within(_spans(ranges), *_SOURCE)
+        place = [F.col(theirs).alias(ours) for theirs, ours in zip(_SOURCE, _PLACE, strict=True)]
+        dead = read_table(spark, settings, DEAD_LETTERS.full_name).where(mine & F.col("stage").isin(*STAGES))
+        nothing = F.lit(None).cast("string").alias("dedupe_hash")
+        found = [dead.select(*place, "stream", "tenant_id", F.lit("dead").alias("was"), nothing)]
+        for contract in self._contracts:
+            rows = read_table(spark, settings, SILVER[contract.stream].full_name).where(mine)
+            stream, identity = (
+                F.lit(contract.stream).alias("stream"),
+                identity_of(contract).alias("dedupe_hash"),
+            )
+            found.append(rows.select(*place, stream, "tenant_id", F.lit("silver").alias("was"), identity))
+        return reduce(DataFrame.union, found)
+
+
+def _spans(ranges: Ranges) -> list[Span]:
+    found = []
+    for place, counted in ranges.items():
+        topic, _, partition = place.rpartition("-")
+        found.append(Span(topic, int(partition), counted.first, counted.last))
+    return found
