@@ -74,6 +74,12 @@ def is_empty(path: str) -> bool:
     return not _opened(path).file_uris()
 
 
+def count(path: str) -> int:
+    """How many rows the local table at `path` has, as its log says."""
+    files = pa.table(_opened(path).get_add_actions(flatten=True))
+    return pc.sum(files["num_records"]).as_py() or 0
+
+
 def append(rows: DataFrame, path: str, application: str, version: int) -> bool:
     """Commit the rows with the mark (application, version), by Spark; whether the log has a new checkpoint.
 

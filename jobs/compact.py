@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from headwater.log import logger
 from headwater.settings import Settings
 from headwater.tables import compact, exists
+from jobs import build_crm
 from jobs.build import BUILT, silver_of
 from jobs.queries import Context
 from schemas.contract import domain_contracts
@@ -40,7 +41,8 @@ class Compact:
         contracts = domain_contracts(self._domain).values()
         silver = silver_tables(sorted(contract.stream for contract in contracts))
         gold = [kpi.gold for name, kpi in KPIS.items() if BUILT[silver_of(name)] in silver]
-        self._tables = [*silver, *gold]
+        more = build_crm.KEYS if self._domain == build_crm.DOMAIN else ()
+        self._tables = [*silver, *gold, *more]
 
     def step(self) -> int:
         """Look at every table that is there. Never says that more is due: new files have to come first."""

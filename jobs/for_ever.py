@@ -27,8 +27,8 @@ _FEW = 20_000
 def without_earlier(context: Context, contract: Contract, batch: DataFrame, count: int) -> DataFrame:
     """The outcome rows of `batch`; the same ones, unless silver has one of the stream's events already.
 
-    `count` is how many events there are to look up: those that are not `written` yet. Reads three columns of all the table: so a batch costs
-    more the more silver holds, whatever its own size.
+    `count` is how many events there are to look up: those that are not `written` yet. Reads three columns of
+    all the table: so a batch costs more the more silver holds, whatever its own size.
     """
     again = _again(context, contract, batch, count)
     if not again.num_rows:

@@ -18,13 +18,21 @@ from headwater.log import logger
 from headwater.tables import read_table
 from jobs.audit import audit
 from jobs.queries import Context
-from jobs.sides import Found, Side, digest, postgres_side
+from jobs.sides import Found, Side, digest, events_side, postgres_side
 from jobs.sides_elasticsearch import LEADS_SIDE
 from jobs.sides_redis import redis_side
 from jobs.trace import trace as traced
 from schemas.contract import domain_contracts
 from schemas.gold import BILLING_USAGE, SESSION_KPIS
-from schemas.tables import AGENT_SESSIONS, AGENT_TURNS, FRONTEND_INTERACTIONS, LEADS
+from schemas.tables import (
+    AGENT_SESSIONS,
+    AGENT_TURNS,
+    CRM_CONTACTS,
+    CRM_LEADS,
+    CRM_OPPORTUNITIES,
+    FRONTEND_INTERACTIONS,
+    LEADS,
+)
 from sinks import postgres_tables
 from sinks.redis import METRICS, STATE
 
@@ -40,6 +48,14 @@ SIDES: dict[tuple[str, str], tuple[Side, ...]] = {
         ),
         postgres_side("postgres.session_kpis", SESSION_KPIS, postgres_tables.SESSION_KPIS),
         postgres_side("postgres.billing_usage", BILLING_USAGE, postgres_tables.BILLING_USAGE),
+    ),
+    ("crm", "postgres"): tuple(
+        events_side(f"postgres.{table.name}", source, table)
+        for source, table in (
+            (CRM_LEADS, postgres_tables.CRM_LEADS),
+            (CRM_CONTACTS, postgres_tables.CRM_CONTACTS),
+            (CRM_OPPORTUNITIES, postgres_tables.CRM_OPPORTUNITIES),
+        )
     ),
     ("interactions", "redis"): (redis_side(AGENT_SESSIONS, STATE), redis_side(SESSION_KPIS, METRICS)),
 }

@@ -5,11 +5,13 @@ from typing import Any
 
 from headwater.clock import day_of, month_of
 from headwater.errors import QualityError
+from jobs import build_crm
 from jobs.archive import archive, archived_domains
 from jobs.archive_plan import window_of
 from jobs.archive_verify import verify
 from jobs.audit import audit
 from jobs.build import BUILT, Build
+from jobs.build_crm import BuildCrm
 from jobs.close_period import close_period
 from jobs.compact import Compact
 from jobs.deliver import Deliver
@@ -41,7 +43,9 @@ def _refine(context: Context, order: Any) -> None:
 
 
 def _build(context: Context, order: Any) -> None:
-    Runtime(context, once=order.once).run([Build(context, order.table)])
+    ours = {build_crm.DOMAIN, *[table.name for table in build_crm.KEYS]}
+    work = BuildCrm(context) if order.table in ours else Build(context, order.table)
+    Runtime(context, once=order.once).run([work])
 
 
 def _deliver(context: Context, order: Any) -> None:
@@ -67,6 +71,8 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
             refines.append(Refine(context, domain))
             fed = {SILVER[c.stream].name for c in contracts().values() if c.domain == domain}
             builds += [Build(context, table) for table in sorted(fed & BUILT.keys())]
+            if domain == build_crm.DOMAIN:
+                builds.append(BuildCrm(context))
         for system in sorted(system for found, system in SINKS if found == domain):
             # Dead letters go last: other deliveries, and connectors, make some.
             tables = [route.table for route in SINKS[domain, system].routes]

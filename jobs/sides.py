@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from headwater.settings import Settings
@@ -30,6 +30,10 @@ _EXACT = DecimalContext(prec=100_000)
 Found = tuple[bytes, bytes, tuple[str | None, ...]]
 # A digest is so many bytes: half of a SHA-256.
 KEY_BYTES = 16
+
+
+def _all(rows: DataFrame) -> DataFrame:
+    return rows
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Side:
     text: Callable[[str], Column]
     loose: tuple[str, ...]
     rows: Callable[[Settings], Iterator[Found]]
-    expected: Callable[[DataFrame], DataFrame] = lambda rows: rows
+    expected: Callable[[DataFrame], DataFrame] = _all
     ties: tuple[str, ...] = ()
 
     def newest(self) -> Column:
@@ -87,11 +91,16 @@ def _number(text: str) -> str:
 
 # PostgreSQL: the digest is made by the server; objects, addresses and doubles come as text.
 
-_TIMES = {"received_at", "started_at", "ended_at", "window_start", "window_end"}
+_TIMES = {
+    *("received_at", "started_at", "ended_at", "window_start", "window_end"),
+    *("event_time", "event_timestamp", "created_at", "updated_at"),
+}
 _LOOSE = ("metadata", "ip_address", "latency_ms", "avg_latency_ms")
 
 
-def postgres_side(name: str, source: Table, table: PostgresTable) -> Side:
+def postgres_side(
+    name: str, source: Table, table: PostgresTable, expected: Callable[[DataFrame], DataFrame] = _all
+) -> Side:
     """A table of PostgreSQL against the table of the lake that is delivered to it."""
     named = dict.fromkeys(table.columns)
     strict = tuple(column for column in named if column not in _LOOSE)
@@ -111,7 +120,17 @@ def postgres_side(name: str, source: Table, table: PostgresTable) -> Side:
                 for key, strict_digest, *texts in cursor.execute(_query(table, strict, loose)):
                     yield key, strict_digest, tuple(texts)
 
-    return Side(name, source, tuple(table.key), strict, text, loose, rows)
+    return Side(name, source, tuple(table.key), strict, text, loose, rows, expected)
+
+
+def events_side(name: str, source: Table, table: PostgresTable) -> Side:
+    """The same of a table that has each event once, with what was said of it first."""
+
+    def first(rows: DataFrame) -> DataFrame:
+        told = Window.partitionBy("tenant_id", "event_id").orderBy("refined_at", "row_version")
+        return rows.withColumn("nth", F.row_number().over(told)).where("nth = 1").drop("nth")
+
+    return postgres_side(name, source, table, first)
 
 
 def _query(table: PostgresTable, strict: tuple[str, ...], loose: tuple[str, ...]) -> sql.Composed:
@@ -127,7 +146,7 @@ def _query(table: PostgresTable, strict: tuple[str, ...], loose: tuple[str, ...]
         key=key,
         digest=sql.SQL(" || ").join(map(_framed, strict)),
         texts=sql.SQL("").join(sql.SQL(", ") + text for text in texts),
-        table=sql.Identifier("public", table.name),
+        table=sql.Identifier(table.schema, table.name),
     )
 
 

@@ -5,6 +5,8 @@ the newest. Only `row_version` is their own: the time of `refined_at`, and more 
 late event changes a sum and is not the newest of its events.
 """
 
+from dataclasses import replace
+
 from schemas.tables import LINEAGE, Table
 
 _WINDOW = "window_start TIMESTAMP, window_end TIMESTAMP"
@@ -77,6 +79,41 @@ TOOL_HOURLY = _gold(
         p95_duration_ms DOUBLE""",
     "window_start",
 )
+
+
+def _crm(name: str, columns: str, *statistics: str) -> Table:
+    """Not by day: some rows a day would be a file each, and what a batch changes is of any days."""
+    return replace(_gold(name, columns, "event_date", *statistics), partitions=())
+
+
+# An opportunity as its newest event says; `event_date` is the day of its first event.
+CRM_PIPELINE = _crm(
+    "crm_pipeline",
+    """opportunity_id STRING, lead_id STRING, contact_id STRING, stage STRING, status STRING,
+       amount DECIMAL(20,2), currency STRING, probability INT, weighted DECIMAL(20,2),
+       expected_close_date DATE, opened_at TIMESTAMP, changed_at TIMESTAMP, closed_at TIMESTAMP""",
+)
+CRM_PIPELINE_DAILY = _crm(
+    "crm_pipeline_daily",
+    """day DATE, currency STRING, stage STRING, status STRING, opportunities BIGINT, amount DECIMAL(30,2),
+       weighted DECIMAL(30,2)""",
+    "day",
+)
+# What became of a lead that was captured; `event_date` is the day of its capture.
+LEAD_JOURNEY = _crm(
+    "lead_journey",
+    """lead_id STRING, captured_at TIMESTAMP, source STRING, campaign STRING, reached STRING,
+       crm_lead_id STRING, crm_lead_link STRING, crm_lead_at TIMESTAMP,
+       contact_id STRING, contact_link STRING, contact_at TIMESTAMP,
+       opportunity_id STRING, opportunity_link STRING, opportunity_at TIMESTAMP,
+       amount DECIMAL(20,2), currency STRING, closed_at TIMESTAMP""",
+)
+LEAD_FUNNEL_DAILY = _crm(
+    "lead_funnel_daily",
+    """day DATE, source STRING, campaign STRING, captured BIGINT, crm_leads BIGINT, contacts BIGINT,
+       opportunities BIGINT, won BIGINT, lost BIGINT""",
+    "day",
+)
 GOLD = (
     SESSION_KPIS,
     USAGE_HOURLY,
@@ -86,4 +123,8 @@ GOLD = (
     FRONTEND_HOURLY,
     WIDGET_HOURLY,
     TOOL_HOURLY,
+    CRM_PIPELINE,
+    CRM_PIPELINE_DAILY,
+    LEAD_JOURNEY,
+    LEAD_FUNNEL_DAILY,
 )

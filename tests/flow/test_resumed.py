@@ -61,13 +61,12 @@ def outcomes(lake: UsageLake) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "few", "expected"),
+    ("first", "then", "expected"),
     [
         # Silver is written first: what the first attempt found dead had no letter yet, and is sound by now.
-        (STRICT, CONTRACT, refine.FEW_ROWS, {"silver": [0, 1, 2], "dead": []}),
-        (STRICT, CONTRACT, 0, {"silver": [0, 1, 2], "dead": []}),
+        (STRICT, CONTRACT, {"silver": [0, 1, 2], "dead": []}),
         # What the first attempt wrote into silver stays there.
-        (CONTRACT, STRICT, refine.FEW_ROWS, {"silver": [0, 1, 2], "dead": []}),
+        (CONTRACT, STRICT, {"silver": [0, 1, 2], "dead": []}),
     ],
 )
 def test_what_is_written_keeps_its_outcome_and_the_rest_gets_one(
@@ -75,10 +74,8 @@ def test_what_is_written_keeps_its_outcome_and_the_rest_gets_one(
     monkeypatch: pytest.MonkeyPatch,
     first: Contract,
     then: Contract,
-    few: int,
     expected: dict[str, list[int]],
 ) -> None:
-    monkeypatch.setattr(refine, "FEW_ROWS", few)
     lake.arrive([used("a", THEN), used("b", THEN, metric="tokens_in"), used("c", THEN)])
     cut(lake, monkeypatch, first)
     assert lake.table("silver.usage") and not lake.table("ops.dead_letters")

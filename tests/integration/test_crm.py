@@ -14,7 +14,10 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from pyspark.sql import SparkSession
 
 from jobs.audit import audit
+from jobs.build_crm import BuildCrm
 from jobs.queries import Context
+from jobs.reconcile import reconcile
+from jobs.runtime import Runtime
 from local.postgres import dsn
 from local.traffic import Event, Kind, Mix
 from local.traffic_crm import TOPICS, crm
@@ -186,5 +189,12 @@ def check(world: World, spark: SparkSession) -> None:
     assert {
         who: {k: n for k, n in c.items() if n} for who, c in world.ledger("refine.crm").items()
     } == expected
-    found = audit(Context(spark, world.settings, "test"), "crm")
+    context = Context(spark, world.settings, "test")
+    found = audit(context, "crm")
     assert sum(counts["unexplained"] for counts in found.values()) == 0
+    compared = reconcile(context, "crm")["reconcile"]
+    assert sum(counts["found"] for counts in compared.values()) == len(staged(world))
+    # Gold is behind by a minute.
+    Runtime(context, once=True).run([BuildCrm(context)])
+    deals = {row["opportunity_id"] for row in world.table("silver.crm_opportunities", ["opportunity_id"])}
+    assert sorted(deals) == sorted(row["opportunity_id"] for row in world.table("gold.crm_pipeline"))

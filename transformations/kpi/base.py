@@ -56,11 +56,8 @@ class Kpi:
         Columns: those of `gold`, by name. Null rule: a measure of nothing but nulls is null; counts are not.
         """
         once = rows.transform(self.keyed).transform(newest(*self.identity))
-        counted = once.groupBy(*self.key).agg(*self.measures(), *_lineage())
-        version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
-        day = F.to_date(self.day)
-        made = counted.withColumns({"event_date": day, "row_version": version, "extras": nothing})
-        return made.select(*column_names(self.gold.columns))
+        counted = once.groupBy(*self.key).agg(*self.measures(), *lineage())
+        return counted.transform(gold_rows(self.gold, self.day))
 
     def touched(self, rows: DataFrame) -> DataFrame:
         """New rows of `source` → the keys that they change, and the days they are of, once each."""
@@ -84,7 +81,19 @@ def by_the_hour(rows: DataFrame) -> DataFrame:
     return rows.withColumns({"window_start": start, "window_end": start + F.expr("INTERVAL 1 HOUR")})
 
 
-def _lineage() -> list[Column]:
+def gold_rows(gold: Table, day: str) -> Transform:
+    """What was counted, with its `lineage` → rows of that table; `day` says which day a row is of."""
+
+    def apply(counted: DataFrame) -> DataFrame:
+        version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
+        more = {"event_date": F.to_date(day), "row_version": version, "extras": nothing}
+        return counted.withColumns(more).select(*column_names(gold.columns))
+
+    return apply
+
+
+def lineage() -> list[Column]:
+    """Aggregates: the latest of the times, and the place of the newest row."""
     # Rows of gold often have one version: the place decides, and the answer is the same however they lie.
     place = F.max(F.struct("row_version", *_PLACE))
     times = [F.max(name).alias(name) for name in _TIMES]
