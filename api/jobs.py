@@ -1,33 +1,20 @@
 """public.ingestion_jobs as the API's role may see it. Each statement names the tenant."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from api.problems import Problem, unavailable
+from api.database import Database
+from api.problems import Problem
 from api.query import place
 from headwater.clock import iso
-from headwater.errors import SetupError
-from headwater.log import logger
-from headwater.postgres import api_conninfo, classified, sqlstate_of
-from headwater.settings import Settings
 from sources.import_jobs import COLUMNS, ENTER, SAME_FILE, Job, NewJob
 
-RETRY_AFTER_S = 5
-CONNECTIONS = 8  # of one worker
-WAITING = 256
-GIVE_UP_S = 3.0  # on a connection that cannot be made; the next request tries anew
-SESSION = "-c jit=off -c timezone=UTC -c lock_timeout=5s -c statement_timeout=10s"
+_TABLE = "ingestion_jobs"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Place = tuple[int, UUID] | None
-_log = logger(__name__)
 
 ONE = f"SELECT {COLUMNS} FROM ingestion_jobs WHERE id = %(id)s AND tenant_id = %(tenant_id)s"  # noqa: S608 - own names
 # A job is before another in the list when it is newer. The place is a job's time in µs, and its id.
@@ -56,25 +43,8 @@ RETURNING {COLUMNS}
 class Jobs:
     """Enters, finds and cancels jobs. Everything raises Problem 503 while PostgreSQL is away."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
-            api_conninfo(settings.postgres, SESSION),
-            kwargs={"autocommit": True},
-            min_size=0,
-            max_size=CONNECTIONS,
-            max_waiting=WAITING,
-            timeout=GIVE_UP_S,
-            reconnect_timeout=GIVE_UP_S,
-            check=AsyncConnectionPool.check_connection,
-            open=False,
-        )
-
-    async def start(self) -> None:
-        """Ready for use; PostgreSQL need not be there."""
-        await self._pool.open(wait=False)
-
-    async def stop(self) -> None:
-        await self._pool.close()
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def reachable(self) -> bool:
         """Whether PostgreSQL takes jobs now."""
@@ -86,12 +56,12 @@ class Jobs:
 
     async def check(self) -> None:
         """Ask before a large body is read for nothing."""
-        async with self._connection() as connection:
+        async with self._database.connection(_TABLE) as connection:
             await connection.execute("SELECT FROM ingestion_jobs LIMIT 0")
 
     async def enter(self, new: NewJob) -> None:
         """A job for a file that is in storage."""
-        async with self._connection() as connection:
+        async with self._database.connection(_TABLE) as connection:
             await connection.execute(ENTER, new.parameters())
 
     async def same_file(self, new: NewJob) -> Job | None:
@@ -114,7 +84,8 @@ class Jobs:
 
     async def errors(self, job: Job, after: int, limit: int) -> list[dict[str, Any]]:
         """Refused rows of the job, in the order of the file, from behind the one with that id."""
-        async with self._connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        async with self._database.connection(_TABLE) as connection:
+            cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(ERRORS, {"id": job.id, "after": after, "limit": limit})
             return await cursor.fetchall()
 
@@ -129,23 +100,10 @@ class Jobs:
         return found
 
     async def _jobs(self, statement: str, values: dict[str, Any]) -> list[Job]:
-        async with self._connection() as connection, connection.cursor(row_factory=class_row(Job)) as cursor:
+        async with self._database.connection(_TABLE) as connection:
+            cursor = connection.cursor(row_factory=class_row(Job))
             await cursor.execute(statement.encode(), values)
             return await cursor.fetchall()
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """Faults become 503, and are logged by their code: the text of one may quote a row."""
-        try:
-            async with self._pool.connection() as connection:
-                yield connection
-        except (PoolTimeout, TooManyRequests):
-            raise unavailable("postgres_unavailable", RETRY_AFTER_S) from None
-        except psycopg.Error as fault:
-            found = classified(sqlstate_of(fault), "ingestion_jobs")
-            log = _log.error if isinstance(found, SetupError) else _log.warning
-            log("postgres_failed", reason=str(found))
-            raise unavailable("postgres_unavailable", RETRY_AFTER_S) from None
 
 
 def shown(job: Job) -> dict[str, Any]:

@@ -113,6 +113,50 @@ class RowErrorsModel(BaseModel):
     next_cursor: str | None = Field(description="Of the page behind; null: this is the last.")
 
 
+class DesiredModel(BaseModel):
+    """What is wanted from now on. The jobs follow within seconds; GET status says how far they are."""
+
+    desired: Literal["running", "stopped"]
+
+
+class EnqueuedModel(BaseModel):
+    """The record is sent again once its delay is over and the domain runs."""
+
+    job_id: UUID
+
+
+class QueryModel(BaseModel):
+    """One query or loop of the domain, by its last word."""
+
+    name: str
+    state: str = Field(
+        description="starting, running, stopping, stopped, restarting (an outage), failed (somebody must "
+        "mend something) or lost (silent for 15 s, and was not stopped)."
+    )
+    lag: int | None = Field(description="Records or files that it has not taken yet; null: unknown.")
+    last_batch_at: str | None
+
+
+class ControlStatusModel(BaseModel):
+    """What is wanted, and what is."""
+
+    desired: Literal["running", "stopped"]
+    actual: Literal["running", "stopped", "changing"]
+    queries: list[QueryModel]
+
+
+class ControlMetricsModel(BaseModel):
+    """Counts of the caller's tenant."""
+
+    processed: int
+    skipped: int = Field(description="Records of events that had come before.")
+    errors: int
+    processing_ms_p95: float | None = Field(
+        description="What 95 % of the last batches took at most, of the slowest query; null: unknown."
+    )
+    queue_depth: int = Field(description="Enqueued records that were not sent yet.")
+
+
 class DependencyModel(BaseModel):
     """Whether something that the API needs answers."""
 
@@ -121,7 +165,8 @@ class DependencyModel(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """`degraded`: works without Redis, or without PostgreSQL but for uploads; `down`: takes no events."""
+    """`degraded`: works without Redis, without PostgreSQL but for uploads and the CRM's control, or without
+    the schema registry, which the jobs need; `down`: takes no events."""
 
     status: Literal["ok", "degraded", "down"]
     dependencies: dict[str, DependencyModel]

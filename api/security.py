@@ -21,6 +21,8 @@ REALM = "headwater"
 INGEST_WRITE = "ingest:write"
 UPLOAD_WRITE = "upload:write"
 JOBS_READ = "jobs:read"
+CRM_READ = "crm:read"
+CRM_CONTROL = "crm:control"
 _API_KEY = re.compile(r"hw_([A-Za-z0-9.-]{1,64})_([\x21-\x7e]{16,256})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NOBODY = hashlib.sha256(b"the digest that an unknown id is compared with").hexdigest()
@@ -28,11 +30,13 @@ _NOBODY = hashlib.sha256(b"the digest that an unknown id is compared with").hexd
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An authenticated caller. `credential` names it for rate limits without telling who it is."""
+    """An authenticated caller. `credential` names it for rate limits without telling who it is; `actor` does
+    tell, for the audit trail and nothing else: a key's id, or a token's subject."""
 
     credential: str
     tenant_id: str
     scopes: frozenset[str]
+    actor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,15 @@ class KeyRecord:
 
     sha256: str
     principal: Principal
+
+
+class ForbiddenError(Problem):
+    """403: a known caller, without the scope."""
+
+    def __init__(self, caller: Principal, scope: str) -> None:
+        challenge = f'Bearer realm="{REALM}", error="insufficient_scope", scope="{scope}"'
+        super().__init__(403, "forbidden", headers={"WWW-Authenticate": challenge})
+        self.caller = caller
 
 
 class Gate:
@@ -52,11 +65,10 @@ class Gate:
         self._tokens = Tokens(settings.jwt, jwks) if jwks else None
 
     def admit(self, request: Request, scope: str) -> Principal:
-        """The caller. Raises Problem 401 or 403."""
+        """The caller. Raises Problem 401, or ForbiddenError."""
         principal = self._authenticate(request)
         if scope not in principal.scopes:
-            challenge = f'Bearer realm="{REALM}", error="insufficient_scope", scope="{scope}"'
-            raise Problem(403, "forbidden", headers={"WWW-Authenticate": challenge})
+            raise ForbiddenError(principal, scope)
         return principal
 
     def _authenticate(self, request: Request) -> Principal:
@@ -96,7 +108,7 @@ class Gate:
         if not claims:
             return None
         name = hashlib.sha256(f"{claims.tenant_id}\0{claims.subject}".encode()).hexdigest()[:32]
-        return Principal(f"jwt:{name}", claims.tenant_id, claims.scopes)
+        return Principal(f"jwt:{name}", claims.tenant_id, claims.scopes, f"jwt:{claims.subject}")
 
 
 def parse_keys(raw: bytes) -> dict[str, KeyRecord]:
@@ -106,7 +118,7 @@ def parse_keys(raw: bytes) -> dict[str, KeyRecord]:
         name, digest, tenant = entry["id"], entry["sha256"], entry["tenant_id"]
         if name in records or not _SHA256.fullmatch(digest) or not TENANT.fullmatch(tenant):
             raise ValueError(name)
-        principal = Principal(f"key:{name}", tenant, frozenset(entry["scopes"]))
+        principal = Principal(f"key:{name}", tenant, frozenset(entry["scopes"]), f"key:{name}")
         records[name] = KeyRecord(digest, principal)
     return records
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from api.arrivals import Arrivals
+from api.control import Control
+from api.database import Database
 from api.dead_letters import DeadLetters
 from api.jobs import Jobs
 from api.limits import RateLimit
@@ -13,6 +15,7 @@ from api.page.sessions import Sessions
 from api.problems import Problem
 from api.publisher import Publisher
 from api.room import Room
+from api.schema_registry import SchemaRegistry
 from api.security import Gate, Principal
 from headwater.settings import Settings
 from sources.landing.registry import landing_of
@@ -32,7 +35,10 @@ class Services:
     dead_letters: DeadLetters
     sources: Sources
     bodies: Room
+    database: Database
     jobs: Jobs
+    control: Control
+    registry: SchemaRegistry
     arrivals: Arrivals
     sessions: Sessions
     uploading: Room
@@ -40,17 +46,18 @@ class Services:
 
     async def start(self) -> None:
         self.publisher.start()
-        await self.jobs.start()
+        await self.database.start()
 
     async def stop(self) -> None:
         await self.publisher.stop()
         await self.rate.close()
         await self.sessions.close()
-        await self.jobs.stop()
+        await self.registry.close()
+        await self.database.stop()
         await self.arrivals.stop()
 
     async def admit(self, request: Request, scope: str) -> Principal:
-        """The caller, if it may and is not too fast. Raises Problem 401, 403 or 429."""
+        """The caller, if it may and is not too fast. Raises Problem 401 or 429, or ForbiddenError."""
         try:
             principal = self.gate.admit(request, scope)
         except Problem as refusal:
@@ -71,7 +78,7 @@ class Services:
 def make_services(settings: Settings) -> Services:
     """Everything from the settings. Raises SetupError when credential files or storage cannot be used."""
     publisher = Publisher(settings)
-    uploads = settings.uploads
+    uploads, database = settings.uploads, Database(settings)
     return Services(
         settings,
         Gate(settings.api),
@@ -80,7 +87,10 @@ def make_services(settings: Settings) -> Services:
         DeadLetters(publisher),
         Sources(),
         Room(),
-        Jobs(settings),
+        database,
+        Jobs(database),
+        Control(database),
+        SchemaRegistry(settings.registry),
         Arrivals(uploads, landing_of(settings)),
         Sessions(settings),
         Room(uploads.at_once, uploads.at_once_each),

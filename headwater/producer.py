@@ -1,14 +1,23 @@
 """Records → Kafka, a batch at a time, all of it acknowledged: for loops that keep a position of their own."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headwater.errors import TransientError
 from headwater.kafka import producer_config
 from headwater.settings import Settings
+
+
+class Record(NamedTuple):
+    """What is sent. Without a key Kafka chooses the partition; without a value it is a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class WaitingProducer:
@@ -19,8 +28,8 @@ class WaitingProducer:
         self._config = producer_config(settings, client, within_s) | {"message.max.bytes": max_bytes}
         self._within_s = within_s
 
-    def send(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:
-        """(key, value) of each, in order. All, or TransientError: then no more of them comes later."""
+    def send(self, topic: str, records: Iterable[Record]) -> None:
+        """These, in order. All, or TransientError: then no more of them comes later."""
         failed: list[str] = []
 
         def acknowledged(fault: KafkaError | None, _message: Message) -> None:
@@ -29,8 +38,8 @@ class WaitingProducer:
 
         producer = self._producer
         try:
-            for key, value in records:
-                producer.produce(topic, key=key, value=value, on_delivery=acknowledged)
+            for key, value, headers in records:
+                producer.produce(topic, key=key, value=value, headers=list(headers), on_delivery=acknowledged)
             left = producer.flush(self._within_s)
         except (KafkaException, BufferError) as fault:
             self._give_up()

@@ -22,8 +22,9 @@ from headwater.tables import checkpoint_path, ensure_table, frame_of, read_table
 from jobs.books import books_held, open_month
 from jobs.queries import Context
 from jobs.recount import FEW_KEYS, few_days, few_rows, of_keys
+from schemas.contract import contracts
 from schemas.gold import BILLING_PERIODS
-from schemas.tables import Table
+from schemas.tables import SILVER, Table
 from transformations.kpi.base import Kpi
 from transformations.kpi.registry import KPIS
 
@@ -48,6 +49,8 @@ class Build:
         self.context = context
         self.silver = BUILT[silver_of(table)]
         self.name = f"build.{self.silver.name}"
+        fed = (c.domain for c in contracts().values() if SILVER[c.stream].name == self.silver.name)
+        self.domain: str | None = next(fed, None)
         self.every_s = context.settings.streams.triggers.build_s
         self.reads: tuple[str, ...] = (self.silver.full_name,)
         self.kpis = [kpi for name, kpi in KPIS.items() if silver_of(name) == self.silver.name]

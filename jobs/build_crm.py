@@ -61,6 +61,7 @@ class BuildCrm:
     """The query build.crm."""
 
     name = NAME
+    domain = DOMAIN
     reads: tuple[str, ...] = tuple(table.full_name for table in SOURCES)
 
     def __init__(self, context: Context) -> None:
@@ -151,7 +152,7 @@ class BuildCrm:
         )
         if differs.num_rows:
             self._put(table, differs, set(differs["event_date"].to_pylist()))
-        return differs.num_rows
+        return int(differs.num_rows)
 
     def _replace(self, tenants: pa.Table, table: Table, made: DataFrame) -> int:
         """Rows of gold that differ from what is kept take its place; what is not among them goes.

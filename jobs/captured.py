@@ -8,7 +8,7 @@ from headwater.failpoints import fail_at
 from headwater.identity import message_key
 from headwater.kafka import check_topic
 from headwater.metrics import EVENTS, PENDING
-from headwater.producer import WaitingProducer
+from headwater.producer import Record, WaitingProducer
 from jobs.queries import Context
 from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.outbox_reader import Announcement, OutboxReader
@@ -64,5 +64,7 @@ class Captured:
 
     def _send(self, rows: list[Announcement]) -> None:
         """All or TransientError: then none is marked, and all are sent again, in order."""
-        named = ((message_key(row.tenant_id, row.idempotency_key), row.document.encode()) for row in rows)
+        named = (
+            Record(message_key(row.tenant_id, row.idempotency_key), row.document.encode()) for row in rows
+        )
         self._producer.send(self._topic, named)

@@ -31,17 +31,17 @@ class Compact:
     every_s = _EVERY_S
 
     def __init__(self, context: Context, domain: str) -> None:
+        self.domain = domain
         self.name = f"compact.{domain}"
         self._context = context
-        self._domain = domain
         self._tables: list[Table] = []
 
     def prepare(self) -> None:
         """Find out which tables the domain has."""
-        contracts = domain_contracts(self._domain).values()
+        contracts = domain_contracts(self.domain).values()
         silver = silver_tables(sorted(contract.stream for contract in contracts))
         gold = [kpi.gold for name, kpi in KPIS.items() if BUILT[silver_of(name)] in silver]
-        more = build_crm.KEYS if self._domain == build_crm.DOMAIN else ()
+        more = build_crm.KEYS if self.domain == build_crm.DOMAIN else ()
         self._tables = [*silver, *gold, *more]
 
     def step(self) -> int:

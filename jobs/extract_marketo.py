@@ -14,7 +14,7 @@ from headwater.failpoints import fail_at
 from headwater.kafka import check_topic
 from headwater.log import logger
 from headwater.metrics import EVENTS
-from headwater.producer import WaitingProducer
+from headwater.producer import Record, WaitingProducer
 from jobs.queries import Context
 from schemas.topics import MAX_MESSAGE_BYTES
 from sources.marketo.answers import Document, RefusedParameterError
@@ -79,7 +79,7 @@ class ExtractMarketo:
         leads = self._client.leads(sorted(ids - {0}))
         events = self._events(feed, page, leads)
         fail_at(self.name, "before_write")
-        self._producer.send(self._topic, ((key(made), value(made)) for made in events))
+        self._producer.send(self._topic, (Record(key(made), value(made)) for made in events))
         self._context.totals.add(rows_in=len(page.activities), rows_out=len(events))
         EVENTS.labels(self.name, TOPIC, "delivered").inc(len(events))
         fail_at(self.name, "before_commit")

@@ -31,6 +31,7 @@ class Ingest:
 
     def __init__(self, context: Context, domain: str) -> None:
         self.context = context
+        self.domain = domain
         self.name = f"ingest.{domain}"
         self.every_s = context.settings.streams.triggers.ingest_s
         self.reads: tuple[str, ...] = ()

@@ -5,15 +5,19 @@ from functools import partial
 
 from headwater.settings import Settings
 from jobs.captured import Captured
+from jobs.enqueued import Enqueued
 from jobs.queries import Context, Loop
 from jobs.webhooks import Webhook
 
 
 def loops(settings: Settings, domain: str) -> dict[str, Callable[[Context], Loop]]:
-    """System → the loop deliver.<domain>.<system>. They read the outbox of PostgreSQL's leads.
+    """System → the loop deliver.<domain>.<system>. They read PostgreSQL: the outbox of leads, or the queue of
+    the CRM's records that are to be sent again.
 
     Connectors without a url are among them: starting such a loop says what to set.
     """
+    if domain == "crm":
+        return {"enqueued": Enqueued}
     if domain != "leads":
         return {}
     webhooks = {f"webhook-{name}": partial(Webhook, connector=name) for name in settings.connectors}

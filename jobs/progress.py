@@ -8,13 +8,14 @@ from pyspark.sql.streaming.query import StreamingQuery
 from headwater.clock import utc_now
 from headwater.log import logger
 from headwater.metrics import BATCH_ROWS, LAG, LAST_BATCH
+from jobs.pulse import Pulse
 
 _log = logger(__name__)
 # Spark's names of the times that hold the wait for a turn.
 _WITH_WAITING = {"addBatch", "triggerExecution"}
 
 
-def report(name: str, stream: StreamingQuery, batch: int, waited_s: float) -> bool:
+def report(name: str, stream: StreamingQuery, batch: int, waited_s: float, pulse: Pulse) -> bool:
     """Publish the newest progress if it is of this batch or a later one, which Spark has a moment after the
     batch; whether it was. `waited_s`: of the batch's time, those it only waited for its next turn. Asking
     takes milliseconds of Python and of the JVM."""
@@ -24,7 +25,7 @@ def report(name: str, stream: StreamingQuery, batch: int, waited_s: float) -> bo
     progress = json.loads(newest.json)
     if progress["batchId"] < batch:
         return False
-    lag = _lag(name, progress["sources"][0])
+    lag = pulse.lag = _lag(name, progress["sources"][0])
     if not progress["numInputRows"]:
         return True
     seconds = {part: ms / 1000 for part, ms in sorted(progress["durationMs"].items()) if ms >= 100}

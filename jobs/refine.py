@@ -46,6 +46,7 @@ class Refine:
 
     def __init__(self, context: Context, domain: str) -> None:
         self.context = context
+        self.domain = domain
         self.name = f"refine.{domain}"
         self.every_s = context.settings.streams.triggers.refine_s
         self.contracts = sorted(domain_contracts(domain).values(), key=lambda c: c.stream)

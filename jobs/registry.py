@@ -14,7 +14,9 @@ from jobs.build import BUILT, Build
 from jobs.build_crm import BuildCrm
 from jobs.close_period import close_period
 from jobs.compact import Compact
+from jobs.control import Control, ControlTables
 from jobs.deliver import Deliver
+from jobs.enqueued import Enqueued
 from jobs.events_log import DOMAINS as LOGGED
 from jobs.events_log import SYSTEM as LOG
 from jobs.events_log import EventsLog
@@ -34,18 +36,23 @@ from schemas.tables import DEAD_LETTERS, SILVER
 from sinks.registry import SINKS
 
 
+def _runtime(context: Context, order: Any) -> Runtime:
+    """One that follows what a person wants of the domains."""
+    return Runtime(context, once=order.once, control=Control(ControlTables(context.settings)))
+
+
 def _ingest(context: Context, order: Any) -> None:
-    Runtime(context, once=order.once).run([Ingest(context, order.domains[0])])
+    _runtime(context, order).run([Ingest(context, order.domains[0])])
 
 
 def _refine(context: Context, order: Any) -> None:
-    Runtime(context, once=order.once).run([Refine(context, order.domains[0])])
+    _runtime(context, order).run([Refine(context, order.domains[0])])
 
 
 def _build(context: Context, order: Any) -> None:
     ours = {build_crm.DOMAIN, *[table.name for table in build_crm.KEYS]}
     work = BuildCrm(context) if order.table in ours else Build(context, order.table)
-    Runtime(context, once=order.once).run([work])
+    _runtime(context, order).run([work])
 
 
 def _deliver(context: Context, order: Any) -> None:
@@ -55,7 +62,7 @@ def _deliver(context: Context, order: Any) -> None:
         work: Query | Loop = EventsLog(context, domain)
     else:
         work = make(context) if make else Deliver(context, domain, order.to)
-    Runtime(context, once=order.once).run([work])
+    _runtime(context, order).run([work])
 
 
 def _run(context: Context, order: Any) -> dict[str, Any]:
@@ -63,8 +70,8 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
     # Their rows come by files: import-files workers, which must see the files, are processes of their own.
     imported = {domain for domain, _ in SINKS} - streamed
     domains = order.domains or sorted(streamed | imported)
-    stages: list[list[Query | Loop]] = [[], [], [], [], [], []]
-    ingests, refines, builds, deliveries, announcing, letters = stages
+    stages: list[list[Query | Loop]] = [[], [], [], [], [], [], []]
+    sent_again, ingests, refines, builds, deliveries, announcing, letters = stages
     for domain in domains:
         if domain not in imported:
             ingests.append(Ingest(context, domain))
@@ -80,14 +87,17 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
             stage.append(Deliver(context, domain, system))
         if domain in LOGGED:
             deliveries.append(EventsLog(context, domain))
-        announcing += [make(context) for make in enabled_loops(context.settings, domain)]
-    runtime = Runtime(context, once=order.once)
+        for make in enabled_loops(context.settings, domain):
+            loop = make(context)
+            # What is sent again is there for ingest to take.
+            (sent_again if isinstance(loop, Enqueued) else announcing).append(loop)
+    runtime = _runtime(context, order)
     # A new connector begins with the leads from its own start on: before queries that take seconds to start.
     local = (
         [] if context.settings.lake_is_remote else [domain for domain in domains if domain not in imported]
     )
     compacting = [Compact(context, domain) for domain in local]
-    at_once = [*announcing, *ingests, *refines, *builds, *deliveries, *compacting, *letters]
+    at_once = [*announcing, *sent_again, *ingests, *refines, *builds, *deliveries, *compacting, *letters]
     # With --once each stage takes all that the one before has left.
     for works in stages if order.once else [at_once]:
         runtime.run(works)

@@ -16,6 +16,7 @@ from headwater.metrics import BATCH_SECONDS, LAST_BATCH
 from headwater.tables import checkpoint_path
 from jobs.faults import translate
 from jobs.progress import report
+from jobs.pulse import Pulse
 from jobs.queries import Context, Loop, Query
 from jobs.turns import Turns
 
@@ -25,14 +26,16 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Way:
-    """How to run: until nothing is left (`once`) or, taking `turns`, until `stopping`; `went_well` hears of
-    each success."""
+    """How to run: until nothing is left (`once`) or, taking `turns`, until all is `stopping` or this work is
+    `unwanted`; `went_well` hears of each success, `pulse` of what was done."""
 
     context: Context
     once: bool
     stopping: threading.Event
     turns: Turns
     went_well: Callable[[], None]
+    unwanted: Callable[[], bool]
+    pulse: Pulse
 
 
 class Started(Protocol):
@@ -49,8 +52,17 @@ class Started(Protocol):
         ...
 
     @property
+    def told_to_stop(self) -> bool:
+        """Whether its end is one that was asked for: what it then says of a fault is of no account."""
+        ...
+
+    @property
     def waits_by_wall_clock(self) -> bool:
         """Whether it waits now, by a clock that may be set back, so that `stop` would end at once."""
+        ...
+
+    def halt(self) -> bool:
+        """Begin no other batch or step; whether it has ended. Waits for nothing: ask again until it has."""
         ...
 
     def stop(self) -> None:
@@ -75,7 +87,7 @@ class StartedQuery:
     def active(self) -> bool:
         active, batch = self._stream.isActive, self._written
         if batch is not None and batch != self._reported:
-            if report(self._query.name, self._stream, batch, self._waited_s):
+            if report(self._query.name, self._stream, batch, self._waited_s, self._way.pulse):
                 self._reported = batch
         return active
 
@@ -84,17 +96,27 @@ class StartedQuery:
         return self._fault or translate(self._stream.exception())
 
     @property
+    def told_to_stop(self) -> bool:
+        return self._stopping or self._waiting_at_gate
+
+    @property
     def waits_by_wall_clock(self) -> bool:
         status = self._stream.status
         begun = not status["message"].startswith("Initializing")
         return not self._way.once and begun and not status["isTriggerActive"]
 
-    def stop(self) -> None:
+    def halt(self) -> bool:
         self._stopping = True
-        while self._stream.isActive and not self._waiting_at_gate and self._stream.status["isTriggerActive"]:
+        if not self._stream.isActive:
+            return True
+        if self._stream.status["isTriggerActive"] and not self._waiting_at_gate:
+            return False
+        self._stream.stop()
+        return True
+
+    def stop(self) -> None:
+        while not self.halt():
             time.sleep(_POLL_S)
-        if self._stream.isActive:
-            self._stream.stop()
 
     def _start(self) -> StreamingQuery:
         query, context = self._query, self._way.context
@@ -132,10 +154,12 @@ class StartedQuery:
             self._fault = translate(fault) or HeadwaterError(type(fault).__name__)
             _log.error("batch_failed", query=self._query.name, batch_id=number, exc_info=fault)
             raise
-        BATCH_SECONDS.labels(self._query.name).observe(time.monotonic() - began)
+        seconds = time.monotonic() - began
+        BATCH_SECONDS.labels(self._query.name).observe(seconds)
+        self._way.pulse.beat(seconds)
 
     def _is_stopping(self) -> bool:
-        return self._stopping or self._way.stopping.is_set()
+        return self._stopping or self._way.stopping.is_set() or self._way.unwanted()
 
 
 class StartedLoop:
@@ -148,6 +172,7 @@ class StartedLoop:
         self._loop = loop
         self._way = way
         self.fault: HeadwaterError | None = None
+        self._halted = threading.Event()
         self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
         self._thread.start()
 
@@ -156,10 +181,19 @@ class StartedLoop:
         return self._thread.is_alive()
 
     @property
+    def told_to_stop(self) -> bool:
+        return self._halted.is_set()
+
+    @property
     def waits_by_wall_clock(self) -> bool:
         return False
 
+    def halt(self) -> bool:
+        self._halted.set()
+        return not self._thread.is_alive()
+
     def stop(self) -> None:
+        self.halt()
         self._thread.join()
 
     def _run(self) -> None:
@@ -173,18 +207,25 @@ class StartedLoop:
             self._loop.close()
 
     def _steps(self) -> None:
-        while not self._way.stopping.is_set():
+        while not self._is_stopping():
             done = self._step()
             self._way.went_well()
             if not done and self._way.once:
                 return
             if not done:
-                self._way.stopping.wait(self._loop.every_s)
+                self._halted.wait(self._loop.every_s)
+
+    def _is_stopping(self) -> bool:
+        if self._way.unwanted():
+            self._halted.set()
+        return self._halted.is_set() or self._way.stopping.is_set()
 
     def _step(self) -> int:
         began = time.monotonic()
         done = self._loop.step()
         if done:
-            BATCH_SECONDS.labels(self._loop.name).observe(time.monotonic() - began)
+            seconds = time.monotonic() - began
+            BATCH_SECONDS.labels(self._loop.name).observe(seconds)
+            self._way.pulse.beat(seconds)
             LAST_BATCH.labels(self._loop.name).set(utc_now().timestamp())
         return done

@@ -2,7 +2,8 @@
 
 An event enters the staging table of its topic once, with its id in `analytics.crm_event_ids`, in one
 statement: whoever brings it again, with whatever time, finds the id there. The log has a row for each record
-of Kafka. The partitions that a batch needs are made before its transaction: the writer may not make tables.
+of Kafka, and `analytics.crm_event_counts` grows by what enters it, in the same statement. The partitions that
+a batch needs are made before its transaction: the writer may not make tables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from sinks.postgres_tables import CRM_LOG, PostgresTable
 from sinks.postgres_upsert import names
 
 IDS = sql.Identifier("analytics", "crm_event_ids")
+COUNTS = sql.Identifier("analytics", "crm_event_counts")
 _ID = ("organization_id", "event_id", "event_timestamp", "topic", "partition", "offset")
 # Events that have no staging table: their ids are entered with the log.
 WILDCARD = "crm.events"
@@ -74,10 +76,16 @@ class LogSink(EventsSink):
             "WITH {picked}, entered AS (INSERT INTO {ids} ({id}) SELECT {id} FROM picked"
             " WHERE topic = {wildcard} AND processing_status = 'processed' ON CONFLICT DO NOTHING),"
             " done AS (INSERT INTO {table} ({columns}) SELECT {columns} FROM picked"
-            " ON CONFLICT DO NOTHING RETURNING 1)"
+            " ON CONFLICT DO NOTHING RETURNING organization_id, processing_status),"
+            # In one order, so that two who count never wait in a circle.
+            " counted AS (INSERT INTO {counts} AS sums SELECT organization_id, processing_status, count(*)"
+            " FROM done WHERE organization_id IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"
+            " ON CONFLICT (organization_id, processing_status)"
+            " DO UPDATE SET events = sums.events + excluded.events)"
             " SELECT count(*), 0 FROM done"
         ).format(
             picked=_picked(self._staging, self._key, self._columns, self._types),
+            counts=COUNTS,
             ids=IDS,
             id=names(_ID),
             wildcard=sql.Literal(WILDCARD),
@@ -86,8 +94,9 @@ class LogSink(EventsSink):
         )
 
     def reset(self) -> None:
-        """Empty the log. Ids stay."""
-        PostgresSink.reset(self)
+        """Empty the log and its counts. Ids stay."""
+        with self._connected() as connection:
+            connection.execute(sql.SQL("TRUNCATE {}, {}").format(self._table, COUNTS))
 
 
 def _picked(

@@ -139,15 +139,13 @@ def _match(ways: DataFrame, things: DataFrame, kind: str, links: tuple[Link, ...
     theirs = things.withColumn("link", F.explode(ends)).drop(*{link.theirs for link in links})
     met = ours.join(theirs.where("link.same IS NOT NULL"), [_TENANT, "link"], "left")
     # Of the ways that a thing could belong to the nearest has it; an id goes before an address.
-    after_it, apart = (
-        F.col("captured_at") > F.col(at),
-        F.abs(F.unix_micros(at) - F.unix_micros("captured_at")),
-    )
+    after_it = F.col("captured_at") > F.col(at)
+    apart = F.abs(F.unix_micros(at) - F.unix_micros("captured_at"))
     nobody = F.when(F.col(key).isNull(), F.col("lead_id"))
     nearest = Window.partitionBy(_TENANT, key, nobody).orderBy("link.rank", after_it, apart, "lead_id")
     met = met.withColumn("fits", F.col(key).isNotNull() & (F.row_number().over(nearest) == 1))
     prefer = [name for name in things.columns if name == "prefer"]
-    order = [F.desc("fits"), *prefer, "link.rank", at, key]
+    order: list[Column | str] = [F.desc("fits"), *prefer, "link.rank", at, key]
     best = Window.partitionBy(_TENANT, "lead_id").orderBy(*order)
     first = met.withColumn("nth", F.row_number().over(best)).where(F.col("nth") == 1)
     names = F.array(*[F.lit(link.name) for link in links])

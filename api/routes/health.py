@@ -37,12 +37,17 @@ class Health:
 
     async def _ask(self) -> dict[str, Any]:
         reachable = asyncio.to_thread(self._room.publisher.reachable, contract().topic, KAFKA_TIMEOUT_S)
-        kafka, redis, postgres = await asyncio.gather(
-            _timed(reachable), _timed(self._room.rate.ping()), _timed(self._room.jobs.reachable())
+        kafka, *others = await asyncio.gather(
+            _timed(reachable),
+            _timed(self._room.rate.ping()),
+            _timed(self._room.jobs.reachable()),
+            _timed(self._room.registry.reachable()),
         )
-        others = "degraded" if "down" in (redis["status"], postgres["status"]) else "ok"
-        status = "down" if kafka["status"] == "down" else others
-        return {"status": status, "dependencies": {"kafka": kafka, "redis": redis, "postgres": postgres}}
+        status = "degraded" if any(other["status"] == "down" for other in others) else "ok"
+        if kafka["status"] == "down":
+            status = "down"
+        found = dict(zip(("kafka", "redis", "postgres", "registry"), (kafka, *others), strict=True))
+        return {"status": status, "dependencies": found}
 
 
 async def _timed(answer: Awaitable[bool]) -> dict[str, Any]:
@@ -53,7 +58,7 @@ async def _timed(answer: Awaitable[bool]) -> dict[str, Any]:
 
 @router.get("/health", response_model=HealthModel, responses={503: {"model": HealthModel}})
 async def health(request: Request) -> Response:
-    """200 for ok and degraded (Redis or PostgreSQL is away: no uploads then), 503 when Kafka is."""
+    """200 for ok and degraded (Redis, PostgreSQL or the schema registry is away), 503 when Kafka is."""
     state: Health | None = getattr(request.app.state, "health", None)
     if state is None:
         state = request.app.state.health = Health(services(request))

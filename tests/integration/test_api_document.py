@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 
 from headwater.settings import load_settings
-from schemas.migrate import upgrade
 from schemas.topics import create_topics
 from tests.integration.api_server import ROOT, running_api
+from tests.integration.outbox_harness import migrated_database, settings_of
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 TIMEOUT_S = 300
@@ -20,8 +20,8 @@ FAST = {"HEADWATER_API__RATE_PER_SECOND": "100000", "HEADWATER_API__RATE_BURST":
 
 def test_the_api_answers_as_its_document_says(tmp_path: Path) -> None:
     create_topics(load_settings())
-    upgrade(load_settings())
-    with running_api(tmp_path, HEADWATER_UPLOADS__FOLDER=str(tmp_path / "uploads"), **FAST) as server:
+    # Starts and stops the CRM as it likes.
+    with migrated_database() as name, running_api(tmp_path, **_of_its_own(tmp_path, name)) as server:
         document = httpx.get(f"{server.url}/openapi.json").json()
         email = _payload(document)["email"]
         # Making text that fits look-aheads takes minutes; unit tests hold the pattern.
@@ -40,6 +40,14 @@ def test_the_api_answers_as_its_document_says(tmp_path: Path) -> None:
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
         )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def _of_its_own(folder: Path, database: str) -> dict[str, str]:
+    postgres = settings_of(database).postgres.api_dsn
+    return FAST | {
+        "HEADWATER_UPLOADS__FOLDER": str(folder / "uploads"),
+        "HEADWATER_POSTGRES__API_DSN": postgres,
+    }
 
 
 def _payload(document: dict) -> dict:  # type: ignore[type-arg]  # JSON

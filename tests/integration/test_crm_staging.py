@@ -127,7 +127,7 @@ def test_a_row_of_today_needs_nothing_and_one_of_two_years_ago_its_month(
 def test_a_partition_has_the_tables_key_and_index(owner: Connection) -> None:
     ask(owner, ENSURE, LOG, "2013-05-01")
     of = "SELECT count(*) FROM pg_index WHERE indrelid = %s::regclass"
-    assert ask(owner, of, f"analytics.{LOG}_y2013m05") == ask(owner, of, f"analytics.{LOG}") == 2
+    assert ask(owner, of, f"analytics.{LOG}_y2013m05") == ask(owner, of, f"analytics.{LOG}") == 3
 
 
 def test_two_callers_at_once_make_each_month_once(database: str) -> None:
@@ -285,6 +285,7 @@ REFUSED = {
         "DELETE FROM analytics.crm_event_ids",
     ],
     "api": [
+        "SELECT 1 FROM analytics.{}",
         "SELECT 1 FROM analytics.{part}",
         "SELECT 1 FROM analytics.crm_event_ids",
         "INSERT INTO analytics.{} DEFAULT VALUES",
@@ -300,7 +301,7 @@ REFUSED = {
 REFUSED_BESIDES = {
     "reader": ["INSERT INTO analytics.{}_masked DEFAULT VALUES", "DELETE FROM analytics.{}_masked"],
     "writer": ["SELECT 1 FROM analytics.{}_masked"],
-    "api": ["SELECT 1 FROM analytics.{}", "SELECT 1 FROM analytics.{}_masked"],
+    "api": ["SELECT 1 FROM analytics.{}_masked"],
 }
 
 
@@ -323,9 +324,8 @@ def test_a_reader_sees_the_masked_view_without_the_person(database: str, table: 
     assert {column.name for column in shown} == set(revision.TABLES[table]) - PERSONAL
 
 
-def test_the_api_reads_the_log_and_asks_whether_an_event_was_processed(database: str) -> None:
+def test_the_api_asks_whether_an_event_was_processed(database: str) -> None:
     with closing(as_role("api", database)) as api:
-        assert ask(api, COUNT.format(LOG)) >= 0
         assert ask(api, PROCESSED, "e-0", "acme") is False
 
 

@@ -93,7 +93,7 @@ def outcome(sink: PostgresSink, batch: DataFrame) -> tuple[int, int, int]:
 
 
 def test_two_starters_at_once_migrate_once(migrated: tuple[Settings, list[list[str]]]) -> None:
-    assert sorted(migrated[1], key=len) == [[], [f"{number:04}" for number in range(1, 11)]]
+    assert sorted(migrated[1], key=len) == [[], [f"{number:04}" for number in range(1, 12)]]
 
 
 def test_a_missing_role_is_named_with_the_sql_that_makes_it(

@@ -6,11 +6,11 @@ import pytest
 
 from headwater.settings import ROOT
 from headwater.text import snake_case
+from jobs.build_crm import KEYS
 from schemas.comments import comments, lake_tables, personal_columns
 from schemas.contract import contracts
 from schemas.gold import BILLING_PERIODS, GOLD
 from schemas.tables import Table
-from jobs.build_crm import KEYS
 from transformations.kpi.registry import KPIS
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -29,7 +29,7 @@ TEXTS = st.text() | st.sampled_from(
 
 
 def visitor(*scopes: str) -> Visitor:
-    principal = Principal("key:k1", "acme", frozenset(scopes or ("upload:write", "jobs:read")))
+    principal = Principal("key:k1", "acme", frozenset(scopes or ("upload:write", "jobs:read")), "key:k1")
     return Visitor(principal, Session("k1", 1_900_000_000, TOKEN))
 
 

@@ -139,6 +139,9 @@ def test_a_query_that_waits_is_started_again_when_the_clock_was_set_back(
             self.looks += 1
             return self.looks > 1
 
+        def halt(self) -> bool:
+            return True
+
         def stop(self) -> None:
             found.append("stop")
 

@@ -27,7 +27,8 @@ class Key:
 
     def __init__(self) -> None:
         self.id = f"test.{secrets.token_hex(8)}"
-        self.record = KeyRecord(secrets.token_hex(32), Principal(f"key:{self.id}", "acme", frozenset()))
+        owner = Principal(f"key:{self.id}", "acme", frozenset(), f"key:{self.id}")
+        self.record = KeyRecord(secrets.token_hex(32), owner)
 
 
 def told(story: Story) -> None:
