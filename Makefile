@@ -18,7 +18,7 @@ INSTALLED_BENCH := .venv/.requirements-bench-$(REQUIREMENTS_BENCH)
 INSTALLED_NOTEBOOKS := .venv/.requirements-notebooks-$(REQUIREMENTS_NOTEBOOKS)
 JARS := jars/.pom-$(POM)
 
-.PHONY: help setup tools servers up down status logs demo test browser test-faults compiler with-stack archive test-fast check bench notebook clean
+.PHONY: help setup tools servers up down status logs demo test browser with-tls test-faults compiler with-stack archive test-fast check bench notebook clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ demo: setup ## Run the whole way once: events in, tables and sinks out
 # Two files at a time, but those that share the Spark session of the run one after the other. In the order of
 # their names: what takes seconds comes last.
 test: TESTS = -n 2 --dist loadfile --no-loadscope-reorder
-test: browser archive $(INSTALLED_NOTEBOOKS) with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
+test: browser with-tls archive $(INSTALLED_NOTEBOOKS) with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
 
 # Two files at a time: much of it is waiting for outages to pass.
 test-faults: TESTS = tests/integration/faults -n 2 --dist loadfile
@@ -51,6 +51,11 @@ test-faults: compiler archive with-stack ## Run the tests that kill, cut off and
 
 browser:
 	@command -v chromium >/dev/null || { echo "test: missing; install with: apt-get install chromium" >&2; exit 2; }
+
+# The wheel's PostgreSQL has no TLS; Debian's is started by its tests, for them alone.
+with-tls:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || \
+	  { echo "test: missing; install with: apt-get install postgresql" >&2; exit 2; }
 
 compiler:
 	@command -v gcc >/dev/null || { echo "test-faults: missing; install with: apt-get install gcc" >&2; exit 2; }

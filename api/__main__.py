@@ -3,8 +3,10 @@
 import os
 import resource
 import signal
+import ssl
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -12,7 +14,7 @@ import uvicorn
 from api.protocol import BoundedProtocol
 from headwater.errors import SetupError
 from headwater.log import configure_logging, logger
-from headwater.settings import Settings, load_settings
+from headwater.settings import Api, Settings, load_settings
 
 KEEP_ALIVE_S = 5
 DRAIN_S = 5  # beyond the time that Kafka is given for an answer
@@ -75,7 +77,25 @@ def _options(settings: Settings) -> dict[str, Any]:
         "backlog": BACKLOG,
         "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": round(settings.api.kafka_timeout_s) + DRAIN_S,
+        **certificate_options(settings.api),
     }
+
+
+def certificate_options(api: Api) -> dict[str, Path]:
+    """uvicorn's names for it. Tried here: a file that is no certificate is a fault of the set-up."""
+    if api.certificate_file is None or api.certificate_key_file is None:
+        return {}
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Nobody is asked for a passphrase: a key that has one is refused.
+        context.load_cert_chain(api.certificate_file, api.certificate_key_file, password="")
+    except (OSError, ValueError) as fault:
+        why = getattr(fault, "reason", None) or fault.args[-1]
+        raise SetupError(
+            "api.certificate_file and api.certificate_key_file cannot be used as a certificate and its key "
+            f"without a passphrase ({type(fault).__name__}: {why})"
+        ) from None
+    return {"ssl_certfile": api.certificate_file, "ssl_keyfile": api.certificate_key_file}
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class RateLimit:
             return False
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._redis.aclose(close_connection_pool=True)
 
     async def _hit(self, credential: str, cost: int) -> bool:
         if time.monotonic() >= self._away_until:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from api.metrics import QUEUE
-from headwater.kafka import producer_config
+from headwater.kafka import producer_config, remedy
 from headwater.log import logger
 from headwater.settings import Settings
 
@@ -63,6 +63,7 @@ class Publisher:
     """Start and stop it on the loop that publishes."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._timeout_s = settings.api.kafka_timeout_s
         self._max_pending = settings.api.kafka_queue_messages
         self._config = _producer_config(settings)
@@ -72,6 +73,7 @@ class Publisher:
         self._pending_bytes = 0
         self._failing = False
         self._fatal = False
+        self._refusal: str | None = None
         self._next_scan = 0.0
 
     def start(self) -> None:
@@ -190,6 +192,7 @@ class Publisher:
     def _note(self, error: str | None) -> None:
         if bool(error) != self._failing:
             self._failing = bool(error)
+            self._refusal = self._refusal if error else None
             _log.warning("kafka_away" if error else "kafka_back", reason=error)
 
     def _replace_producer(self) -> None:
@@ -205,6 +208,9 @@ class Publisher:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = True
+        if (found := remedy(self._settings, error)) and found != self._refusal:
+            self._refusal = found
+            _log.error("kafka_refuses", remedy=found)
 
 
 def _retire(broken: Producer) -> None:

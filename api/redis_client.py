@@ -1,11 +1,10 @@
 """Redis as the API speaks to it: few connections, no second try, an answer in time or a fault."""
 
-from typing import Any
-
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from headwater.redis import api_options
 from headwater.settings import Settings
 
 CONNECTIONS = 16
@@ -13,8 +12,6 @@ CONNECTIONS = 16
 
 def redis_client(settings: Settings, timeout_s: float) -> "aioredis.Redis":
     """A client with a pool of its own; nothing is connected yet."""
-    secret = settings.redis.password
-    options: dict[str, Any] = {"password": secret.get_secret_value()} if secret else {}
     pool = aioredis.BlockingConnectionPool.from_url(
         settings.redis.url,
         max_connections=CONNECTIONS,
@@ -22,6 +19,6 @@ def redis_client(settings: Settings, timeout_s: float) -> "aioredis.Redis":
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
-        **options,
+        **api_options(settings.redis),
     )
     return aioredis.Redis(connection_pool=pool)

@@ -1,14 +1,24 @@
 """Kafka client settings for everyone who speaks to it, from one place."""
 
+import logging
+import time
 from typing import Any
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types export AdminClient only
+    AdminClient,
+    ClusterMetadata,
+)
 
 from headwater.errors import SetupError, TransientError
 from headwater.settings import Settings
 
 _ANSWERS_WITHIN_S = 10.0
+_ASKED_FOR_S = 1.0
+# What librdkafka logs of a question, its caller is told: more than once.
+_QUIET = logging.getLogger("librdkafka.quiet")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False
 
 
 def confluent_config(settings: Settings) -> dict[str, Any]:
@@ -29,6 +39,15 @@ def confluent_config(settings: Settings) -> dict[str, Any]:
     return config
 
 
+def replaying(settings: Settings) -> Settings:
+    """The same, as who sends records into source topics again: the jobs themselves may only read those."""
+    kafka = settings.kafka
+    if kafka.replay_username is None:
+        return settings
+    who = {"username": kafka.replay_username, "password": kafka.replay_password}
+    return settings.model_copy(update={"kafka": kafka.model_copy(update=who)})
+
+
 def producer_config(settings: Settings, client: str, give_up_s: float) -> dict[str, Any]:
     """Settings of a librdkafka producer: what it acknowledges is kept, and sent once while it lives."""
     return confluent_config(settings) | {
@@ -44,16 +63,55 @@ def producer_config(settings: Settings, client: str, give_up_s: float) -> dict[s
 
 
 def check_topic(settings: Settings, topic: str) -> None:
-    """Raises SetupError when the topic is not there, TransientError when Kafka does not answer."""
-    admin = AdminClient(confluent_config(settings))
-    try:
-        found = admin.list_topics(topic, timeout=_ANSWERS_WITHIN_S).topics[topic]
-    except KafkaException as fault:
-        raise TransientError(
-            f"Kafka at {settings.kafka.bootstrap} does not answer ({fault.args[0].name()})"
-        ) from None
-    if found.error is not None:
+    """Raises SetupError when the topic is not there or Kafka refuses us, TransientError when it is away."""
+    fault = _asked(settings, topic).topics[topic].error
+    if fault is not None and fault.name() == "TOPIC_AUTHORIZATION_FAILED":
+        raise SetupError(f"{settings.kafka.username} has no right to the topic {topic}: grant it in Kafka")
+    if fault is not None:
         raise SetupError(f"no such topic: {topic}; create it with `python -m jobs migrate`")
+
+
+def why_away(settings: Settings) -> SetupError | TransientError:
+    """What it means that Kafka gave no answer. Asked of librdkafka: kafka-python waits out a wrong password,
+    or a certificate that it does not know, and then says only that time is up."""
+    try:
+        _asked(settings)
+    except (SetupError, TransientError) as fault:
+        return fault
+    return TransientError(f"Kafka at {settings.kafka.bootstrap} did not answer in time")
+
+
+def _asked(settings: Settings, topic: str | None = None) -> ClusterMetadata:
+    """What Kafka tells of the topic, or of all. Raises as soon as it is clear that it tells us nothing."""
+    faults: list[KafkaError] = []
+    admin = AdminClient(confluent_config(settings) | {"error_cb": faults.append}, logger=_QUIET)
+    end = time.monotonic() + _ANSWERS_WITHIN_S
+    while True:
+        try:
+            return admin.list_topics(*([topic] if topic else []), timeout=_ASKED_FOR_S)
+        except KafkaException as fault:
+            last = fault.args[0].name()
+        admin.poll(0)
+        if found := [what for fault in faults if (what := remedy(settings, fault))]:
+            raise SetupError(found[0])
+        if time.monotonic() >= end:
+            raise TransientError(f"Kafka at {settings.kafka.bootstrap} does not answer ({last})")
+
+
+def remedy(settings: Settings, fault: KafkaError) -> str | None:
+    """A sentence for a fault that no repetition mends: a refused login, a certificate of somebody else."""
+    where = settings.kafka.bootstrap
+    if fault.name() == "_AUTHENTICATION":
+        return (
+            f"Kafka at {where} refuses the login: check kafka.username, kafka.password and "
+            "kafka.sasl_mechanism"
+        )
+    if fault.name() == "_SSL" and "certificate verify failed" in fault.str():
+        return (
+            f"the certificate of Kafka at {where} cannot be verified, or is another host's: check "
+            "kafka.bootstrap and kafka.ca_file"
+        )
+    return None
 
 
 def kafka_python_config(settings: Settings) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """PostgreSQL for everyone who speaks to it: connections, how long they wait, what their faults mean."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from headwater.errors import HeadwaterError, SetupError, TransientError
@@ -20,6 +21,8 @@ LETS_GO = (
 )
 NO_ANSWER = "08006"
 LOGIN_REFUSED = "28000"
+UNTRUSTED = "TLS"  # no SQLSTATE: the connection never got so far
+_VERIFYING = ("verify-ca", "verify-full")
 _MISUSE = "42000"
 # libpq's login faults carry no SQLSTATE; these words of its (English) text tell them from an outage.
 _LOGIN_WORDS = (
@@ -28,6 +31,12 @@ _LOGIN_WORDS = (
     "does not exist",
     "pg_hba.conf",
     "not permitted",
+)
+_TLS_WORDS = (
+    "certificate verify failed",
+    "does not match host name",
+    "root certificate file",
+    "does not support SSL",
 )
 
 
@@ -39,6 +48,11 @@ def writer_conninfo(postgres: Postgres, application: str, options: str) -> str:
 def api_conninfo(postgres: Postgres, options: str) -> str:
     """The same of the API's role."""
     return _conninfo(postgres, postgres.api_dsn, postgres.api_password, "headwater-api", options)
+
+
+def owner_conninfo(postgres: Postgres, options: str) -> str:
+    """The same of the role that owns the tables: for migrations."""
+    return _conninfo(postgres, postgres.owner_dsn, postgres.owner_password, "headwater migrate", options)
 
 
 def _conninfo(
@@ -54,7 +68,20 @@ def _conninfo(
         keepalives_interval=5,
         keepalives_count=3,
         tcp_user_timeout=UNSENT_MS,
+        **_authority(postgres, dsn),
     )
+
+
+def _authority(postgres: Postgres, dsn: str) -> dict[str, str]:
+    """Whose certificates are believed. Without a word libpq asks a file in the home directory only, and the
+    OpenSSL in psycopg's wheel has no authorities where it looks for the system's: Python's are named."""
+    if postgres.ca_file:
+        return {"sslrootcert": str(postgres.ca_file)}
+    said = conninfo_to_dict(dsn)
+    system = ssl.get_default_verify_paths().cafile
+    if system and said.get("sslmode") in _VERIFYING and not said.get("sslrootcert"):
+        return {"sslrootcert": system}
+    return {}
 
 
 @contextmanager
@@ -108,6 +135,11 @@ class Link:
 
 def classified(sqlstate: str, where: str) -> HeadwaterError:
     """What a fault of the server means to us, in a sentence without any of its text."""
+    if sqlstate == UNTRUSTED:
+        return SetupError(
+            f"{where}: the certificate of PostgreSQL cannot be verified, or is another host's: "
+            "check the DSN's host and postgres.ca_file"
+        )
     fault = f"{where}: SQLSTATE {sqlstate}"
     if sqlstate.startswith(("28", "3D")):
         return SetupError(f"{fault}: PostgreSQL refuses the login; check postgres.dsn and its password")
@@ -125,4 +157,6 @@ def sqlstate_of(fault: psycopg.Error) -> str:
     if not isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):
         return _MISUSE
     text = str(fault)
+    if any(words in text for words in _TLS_WORDS):
+        return UNTRUSTED
     return LOGIN_REFUSED if any(words in text for words in _LOGIN_WORDS) else NO_ANSWER

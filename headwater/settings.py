@@ -8,10 +8,10 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AwareDatetime, Field, SecretStr, ValidationError, field_validator
+from pydantic import AwareDatetime, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -23,60 +23,15 @@ from headwater.archive_settings import Archive, S3Access
 from headwater.errors import SetupError
 from headwater.section import ROOT as ROOT
 from headwater.section import Section
+from headwater.server_settings import Elasticsearch as Elasticsearch
+from headwater.server_settings import Kafka as Kafka
+from headwater.server_settings import Postgres as Postgres
+from headwater.server_settings import Redis as Redis
+from headwater.server_settings import Registry as Registry
+from headwater.server_settings import unencrypted
 
 CONF = ROOT / "conf"
 _VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
-
-
-class Kafka(Section):
-    bootstrap: str
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-    sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] | None
-    username: str | None
-    password: SecretStr | None
-    ca_file: Path | None
-    replication: int = Field(ge=1, le=5)
-
-
-class Postgres(Section):
-    dsn: str
-    password: SecretStr | None
-    owner_dsn: str
-    owner_password: SecretStr | None
-    api_dsn: str
-    api_password: SecretStr | None
-    connect_timeout_s: int = Field(ge=1)
-    copy_partitions: int = Field(ge=1, le=64)
-
-
-class Elasticsearch(Section):
-    url: str
-    username: str | None
-    password: SecretStr | None
-    prefix: str = Field(pattern=r"^[a-z0-9_-]*$")
-    writer: Literal["bulk", "connector"]
-    batch_entries: int = Field(ge=1)
-    batch_bytes: str
-    bulk_partitions: int = Field(ge=1, le=64)
-
-
-class Redis(Section):
-    url: str
-    password: SecretStr | None
-
-
-class Registry(Section):
-    url: str
-    username: str | None
-    password: SecretStr | None
-    ca_file: Path | None
-
-    @field_validator("url")
-    @classmethod
-    def _without_secrets(cls, url: str) -> str:
-        if any("@" in one.split("//", 1)[-1].split("/", 1)[0] for one in url.split(",")):
-            raise ValueError("no credentials in the address: give registry.username and registry.password")
-        return url
 
 
 class Jwt(Section):
@@ -90,6 +45,8 @@ class Jwt(Section):
 class Api(Section):
     host: str
     port: int
+    certificate_file: Path | None = None
+    certificate_key_file: Path | None = None
     workers: int = Field(ge=1)
     keys_path: Path | None
     jwt: Jwt
@@ -101,6 +58,12 @@ class Api(Section):
     rate_burst: int
     kafka_queue_messages: int
     kafka_timeout_s: float
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.certificate_file is None) != (self.certificate_key_file is None):
+            raise ValueError("certificate_file and certificate_key_file go together: give both or none")
+        return self
 
 
 class S3(S3Access):
@@ -227,6 +190,7 @@ class Settings(BaseSettings):
     )
 
     env: str
+    require_tls: bool
     lake: str
     kafka: Kafka
     postgres: Postgres
@@ -244,6 +208,19 @@ class Settings(BaseSettings):
     marketo: Marketo
     billing: Billing
     metrics: Metrics
+
+    @model_validator(mode="after")
+    def _servers_by_tls(self) -> Self:
+        servers = (self.kafka, self.postgres, self.elasticsearch, self.redis, self.registry)
+        found = [fault for server in servers for fault in server.in_the_clear()]
+        for key, endpoint in (("uploads", self.uploads.s3.endpoint), ("archive", self.archive.s3.endpoint)):
+            found += unencrypted(f"{key}.s3.endpoint", endpoint or "", "https")
+        if self.require_tls and found:
+            raise SetupError(
+                f"{self.env} demands TLS to every server: {'; '.join(found)}. "
+                "Where a network may be trusted set require_tls to false (HEADWATER_REQUIRE_TLS=false)"
+            )
+        return self
 
     @property
     def lake_root(self) -> str:

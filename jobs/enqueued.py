@@ -8,7 +8,7 @@ because refine knows the event by its key: each repetition is logged as skipped.
 from confluent_kafka import Message
 
 from headwater.failpoints import fail_at
-from headwater.kafka import check_topic
+from headwater.kafka import check_topic, replaying
 from headwater.log import logger
 from headwater.metrics import EVENTS, PENDING
 from headwater.producer import Record, WaitingProducer
@@ -38,16 +38,17 @@ class Enqueued:
         self.every_s = context.settings.streams.triggers.deliver_s
         self._context = context
         self._jobs = EnqueuedJobs(context.settings, name)
-        self._reader = RecordReader(context.settings, "headwater-enqueued", WITHIN_S)
+        self._kafka = replaying(context.settings)
+        self._reader = RecordReader(self._kafka, "headwater-enqueued", WITHIN_S)
         self._producer = WaitingProducer(
-            context.settings, "headwater-enqueued", _ACKNOWLEDGED_WITHIN_S, MAX_MESSAGE_BYTES
+            self._kafka, "headwater-enqueued", _ACKNOWLEDGED_WITHIN_S, MAX_MESSAGE_BYTES
         )
 
     def prepare(self) -> None:
         """Look for table and topics."""
         self._jobs.check()
         for contract in domain_contracts(self.domain).values():
-            check_topic(self._context.settings, contract.topic)
+            check_topic(self._kafka, contract.topic)
 
     def step(self) -> int:
         """Send what is due; how many jobs that was."""

@@ -16,10 +16,10 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from headwater.postgres import writer_conninfo
 from headwater.settings import Settings
 from schemas.tables import Table
 from sinks.postgres_tables import PostgresTable
@@ -112,9 +112,7 @@ def postgres_side(
         return (F.unix_micros(column) if column in _TIMES else F.col(column)).cast("string")
 
     def rows(settings: Settings) -> Iterator[Found]:
-        password = settings.postgres.password
-        secret = password.get_secret_value() if password else None
-        with psycopg.connect(make_conninfo(settings.postgres.dsn, password=secret)) as connection:
+        with psycopg.connect(writer_conninfo(settings.postgres, "headwater reconcile", "")) as connection:
             with connection.cursor(name="reconcile") as cursor:
                 cursor.itersize = PAGE
                 for key, strict_digest, *texts in cursor.execute(_query(table, strict, loose)):

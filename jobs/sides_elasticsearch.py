@@ -11,6 +11,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from headwater.clock import ISO_MICROSECONDS
+from headwater.elasticsearch import client_options
 from headwater.settings import Settings
 from jobs.sides import KEY_BYTES, PAGE, Found, Side
 from schemas.tables import LEADS
@@ -27,9 +28,7 @@ def _elasticsearch_text(name: str) -> Column:
 
 def _elasticsearch_rows(settings: Settings) -> Iterator[Found]:
     server = settings.elasticsearch
-    secret = server.password.get_secret_value() if server.password else ""
-    login = (server.username, secret) if server.username else None
-    with Elasticsearch(server.url, basic_auth=login, request_timeout=60) as client:
+    with Elasticsearch(**client_options(server), request_timeout=60) as client:
         alias = f"{server.prefix}leads"
         client.indices.refresh(index=alias)
         point = client.open_point_in_time(index=alias, keep_alive="2m")["id"]

@@ -23,8 +23,13 @@ PASSWORDS = (
     "postgres-reader",
     "postgres-registry",
     "redis",
+    "redis-api",
+    "redis-writer",
+    "redis-viewer",
     "kafka-admin",
-    "kafka-app",
+    "kafka-api",
+    "kafka-spark",
+    "kafka-replay",
     "webhook",
 )
 DEMO_SCOPES = ("ingest:write", "upload:write", "jobs:read", "dlq:read", "crm:read", "crm:control")

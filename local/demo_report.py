@@ -199,7 +199,6 @@ def _where(measured: Measured, settings: Settings) -> str:
         "{es}": settings.elasticsearch.url,
         "{kafka}": settings.kafka.bootstrap,
         "{lake}": settings.lake_root,
-        "{redis}": settings.redis.url,
     }
     text = _WHERE
     for name, value in places.items():
@@ -226,7 +225,7 @@ Where to look (first: eval "$(.venv/bin/python -m local env)")
                  {lake}/gold/session_kpis, billing_daily, …
                  {lake}/ops/ledger
                  {lake}/ops/dead_letters
-  Redis          redis-cli -u {redis} --askpass HGET acme:session:<id>:state v
+  Redis          redis-cli -u "$HEADWATER_REDIS_VIEWER_URL" HGET acme:session:<id>:state v
   Proof again    .venv/bin/python -m jobs audit --domain leads
                  .venv/bin/python -m jobs reconcile --domain interactions
 """

@@ -15,11 +15,12 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
 from elasticsearch import ApiError, Elasticsearch, TransportError
-from psycopg.conninfo import make_conninfo
 
+from headwater.elasticsearch import client_options
 from headwater.errors import TransientError
 from headwater.identity import event_id
 from headwater.kafka import confluent_config
+from headwater.postgres import writer_conninfo
 from headwater.settings import Settings
 
 EVERY_S = 0.2
@@ -93,9 +94,7 @@ class Watch:
 
 
 def _connect(settings: Settings) -> psycopg.Connection:
-    password = settings.postgres.password
-    secret = password.get_secret_value() if password else None
-    return psycopg.connect(make_conninfo(settings.postgres.dsn, password=secret), autocommit=True)
+    return psycopg.connect(writer_conninfo(settings.postgres, "headwater demo", ""), autocommit=True)
 
 
 def one_row(settings: Settings, query: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -123,12 +122,10 @@ def documents_in_elasticsearch(settings: Settings, tenants: dict[str, str]) -> i
     """How many of these leads (key → tenant) the index has. Their ids are known: made from tenant and key."""
     ids = [event_id(tenant, key) for key, tenant in tenants.items()]
     server = settings.elasticsearch
-    secret = server.password.get_secret_value() if server.password else ""
-    login = (server.username, secret) if server.username else None
     index = f"{server.prefix}{INDEX}"
     found = 0
     try:
-        with Elasticsearch(server.url, basic_auth=login, request_timeout=30) as client:
+        with Elasticsearch(**client_options(server), request_timeout=30) as client:
             client.indices.refresh(index=index)
             for start in range(0, len(ids), _IDS_AT_ONCE):
                 query = {"terms": {"id": ids[start : start + _IDS_AT_ONCE]}}

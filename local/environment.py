@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 
 from headwater.settings import load_settings
-from local import elasticsearch, kafka, postgres, redis, registry
+from local import elasticsearch, kafka, kafka_users, postgres, redis, redis_users, registry
 from local.credentials import read_secret
 from local.places import ROOT, SECRETS, Port, state
 
@@ -25,8 +25,7 @@ def environment() -> dict[str, str]:
         **_kafka(),
         **_postgres(),
         "HEADWATER_ELASTICSEARCH_URL": f"http://127.0.0.1:{elasticsearch.HTTP.number}",
-        "HEADWATER_REDIS_URL": f"redis://:{read_secret('redis')}@127.0.0.1:{redis.PORT.number}/0",
-        "HEADWATER_REDIS_PASSWORD": read_secret("redis"),
+        **_redis(),
         "HEADWATER_REGISTRY_URL": f"http://127.0.0.1:{registry.PORT.number}{registry.API}",
         "HEADWATER_LAKE_PATH": load_settings("local").lake_root,
         "HEADWATER_RECEIVER_URL": f"http://127.0.0.1:{RECEIVER.number}",
@@ -39,11 +38,29 @@ def _kafka() -> dict[str, str]:
     return {
         "HEADWATER_KAFKA_BOOTSTRAP": f"127.0.0.1:{kafka.BROKER.number}",
         "HEADWATER_KAFKA_SASL_BOOTSTRAP": f"127.0.0.1:{kafka.SASL.number}",
-        "HEADWATER_KAFKA_SASL_USERNAME": kafka.APP_USER,
-        "HEADWATER_KAFKA_SASL_PASSWORD": read_secret("kafka-app"),
-        "HEADWATER_KAFKA_ADMIN_USERNAME": kafka.ADMIN_USER,
-        "HEADWATER_KAFKA_ADMIN_PASSWORD": read_secret("kafka-admin"),
+        **{
+            f"HEADWATER_KAFKA_{who.removeprefix('headwater-').upper()}_{part}": value
+            for who, secret in kafka_users.SECRETS.items()
+            for part, value in (("USERNAME", who), ("PASSWORD", read_secret(secret)))
+        },
     }
+
+
+def _redis() -> dict[str, str]:
+    where = f"127.0.0.1:{redis.PORT.number}/0"
+    named = {user.name.removeprefix("headwater_").upper(): user for user in redis_users.USERS}
+    found = {
+        f"HEADWATER_REDIS_{short}_URL": f"redis://{user.name}:{read_secret(user.secret)}@{where}"
+        for short, user in named.items()
+    }
+    # docker/compose.yaml takes the password of `default` and the users one by one.
+    lines = {f"HEADWATER_REDIS_{short}_USER": user.line() for short, user in named.items()}
+    admin = {
+        "HEADWATER_REDIS_URL": found["HEADWATER_REDIS_WRITER_URL"],
+        "HEADWATER_REDIS_ADMIN_URL": f"redis://:{read_secret('redis')}@{where}",
+        "HEADWATER_REDIS_PASSWORD": read_secret("redis"),
+    }
+    return found | lines | admin
 
 
 def _postgres() -> dict[str, str]:

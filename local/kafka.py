@@ -1,28 +1,19 @@
 # ruff: noqa: S603 - the commands are our own, and no shell reads them
 """Apache Kafka in KRaft mode: one node that is broker and controller.
 
-PLAINTEXT is for the local jobs; its anonymous user may do all. The SCRAM listener knows two users:
-`headwater-admin` (super user) and `headwater-app` (reads and writes topics, makes none).
+PLAINTEXT is for the local jobs; its anonymous user may do all. The SCRAM listener knows the principals of
+kafka_users.py, each with its rights.
 """
 
 import secrets
 import subprocess
 from base64 import urlsafe_b64encode
+from pathlib import Path
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types export AdminClient only
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialAlteration,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka.admin import AdminClient
 
+from local import kafka_users
 from local.credentials import read_secret
 from local.install import command, install_once, maven, profile_digest, versioned
 from local.places import Port, data, make_folder
@@ -32,15 +23,8 @@ from local.server import Server, StartError
 BROKER = Port("KAFKA", 19092)
 SASL = Port("KAFKA_SASL", 19094)
 CONTROLLER = Port("KAFKA_CONTROLLER", 19093)
-ADMIN_USER = "headwater-admin"
-APP_USER = "headwater-app"
 _HEAP = "512m"
-_SCRAM_ITERATIONS = 8192
 _PROBE_TIMEOUT_S = 3
-_APP_RIGHTS = {
-    ResourceType.TOPIC: (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE),
-    ResourceType.GROUP: (AclOperation.READ, AclOperation.DESCRIBE),
-}
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -93,12 +77,17 @@ def launch() -> Launch:
 
 
 def _properties() -> str:
+    return properties(BROKER.number, SASL.number, CONTROLLER.number, data("kafka") / "logs")
+
+
+def properties(broker: int, sasl: int, controller: int, logs: Path) -> str:
+    """server.properties of a broker with these ports and this folder."""
     return PROPERTIES.format(
-        broker=BROKER.number,
-        sasl=SASL.number,
-        controller=CONTROLLER.number,
-        admin=ADMIN_USER,
-        logs=data("kafka") / "logs",
+        broker=broker,
+        sasl=sasl,
+        controller=controller,
+        admin=kafka_users.ADMIN,
+        logs=logs,
         jaas="org.apache.kafka.common.security.scram.ScramLoginModule required;",
     )
 
@@ -129,26 +118,11 @@ def answers() -> bool:
 
 
 def settle() -> None:
-    """Give the SCRAM users their passwords and the application its rights (both repeatable)."""
-    admin = _admin()
-    users = {ADMIN_USER: "kafka-admin", APP_USER: "kafka-app"}
-    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _SCRAM_ITERATIONS)
-    wanted: list[UserScramCredentialAlteration] = [
-        UserScramCredentialUpsertion(user, info, read_secret(name).encode()) for user, name in users.items()
-    ]
-    rights = [
-        AclBinding(
-            kind, "*", ResourcePatternType.LITERAL, f"User:{APP_USER}", "*", what, AclPermissionType.ALLOW
-        )
-        for kind, operations in _APP_RIGHTS.items()
-        for what in operations
-    ]
-    done = [*admin.alter_user_scram_credentials(wanted).values(), *admin.create_acls(rights).values()]
+    """Give the principals their passwords and rights (repeatable)."""
     try:
-        for change in done:
-            change.result(timeout=30)
+        kafka_users.settle(_admin(), {who: read_secret(name) for who, name in kafka_users.SECRETS.items()})
     except KafkaException as fault:
-        raise StartError("kafka", f"its users were not set: {fault}") from fault
+        raise StartError("kafka", f"its principals were not set: {fault}") from fault
 
 
 SERVER = Server(

@@ -49,7 +49,8 @@ log_error_verbosity = terse
 ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
 
 
-def _account() -> Account | None:
+def server_account() -> Account | None:
+    """The OS user that the server runs as; None: oneself."""
     return account("postgres", "nobody")
 
 
@@ -78,7 +79,7 @@ def _copy(folder: Path) -> None:
 
 def launch() -> Launch:
     """Make the cluster at the first start, write its configuration, keep the password in step."""
-    make_folder(data("postgres"), _account(), mode=0o700)
+    make_folder(data("postgres"), server_account(), mode=0o700)
     cluster = _cluster()
     if not (cluster / "PG_VERSION").exists():
         _initdb(cluster)
@@ -86,7 +87,7 @@ def launch() -> Launch:
     (cluster / "pg_hba.conf").write_text(ACCESS, encoding="utf-8")
     _set_superuser_password(cluster)
     argv = (_binary("postgres"), "-D", str(cluster))
-    return Launch(argv, cwd=cluster, env=_environment(), user=_account())
+    return Launch(argv, cwd=cluster, env=_environment(), user=server_account())
 
 
 def _cluster() -> Path:
@@ -121,7 +122,7 @@ def _set_superuser_password(cluster: Path) -> None:
 
 
 def _run_as_server(argv: tuple[str, ...], text: str = "") -> None:
-    who = _account()
+    who = server_account()
     done = subprocess.run(
         (_binary(argv[0]), *argv[1:]),
         input=text,

@@ -1,5 +1,8 @@
 # ruff: noqa: S603 - the commands are our own, and no shell reads them
-"""Redis with a password and an append-only file: the one on PATH, else Debian's, unpacked privately."""
+"""Redis with users and an append-only file: the one on PATH, else Debian's, unpacked privately.
+
+Its user `default` may do all, by the secret `redis`; the API and the jobs are users of their own.
+"""
 
 import platform
 import shutil
@@ -14,10 +17,12 @@ from local.credentials import read_secret
 from local.install import command, install_once, run
 from local.places import Port, data, dist, make_folder, say, state
 from local.process import Launch
-from local.server import Server
+from local.redis_users import USERS
+from local.server import Server, StartError
 
 PORT = Port("REDIS", 16379)
 PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
+ADMIN_TIMEOUT_S = 2
 REMEDY = "install it yourself: apt-get install redis-server (or any Redis 6.2+ on PATH)"
 
 CONFIG = """\
@@ -28,6 +33,7 @@ requirepass {password}
 appendonly yes
 appendfsync everysec
 daemonize no
+{users}
 """
 
 
@@ -87,20 +93,52 @@ def launch() -> Launch:
     config = home / "redis.conf"
     config.touch(mode=0o600)
     config.chmod(0o600)
-    text = CONFIG.format(port=PORT.number, home=home, password=read_secret("redis"))
-    config.write_text(text, encoding="utf-8")
+    config.write_text(configuration(home, PORT.number), encoding="utf-8")
+    argv, env = program()
+    return Launch((*argv, str(config)), cwd=home, env=env)
+
+
+def configuration(home: Path, port: int) -> str:
+    """redis.conf, users and their passwords included."""
+    users = "\n".join(user.line() for user in USERS)
+    return CONFIG.format(port=port, home=home, password=read_secret("redis"), users=users)
+
+
+def program() -> tuple[tuple[str, ...], dict[str, str]]:
+    """The server's command, and the environment that it needs."""
     if found := shutil.which("redis-server"):
-        return Launch((found, str(config)), cwd=home)
+        return (found,), {}
     binary = dist("redis") / "usr" / "bin" / "redis-server"
-    return Launch((str(binary), str(config)), cwd=home, env={"LD_LIBRARY_PATH": _libraries(dist("redis"))})
+    return (str(binary),), {"LD_LIBRARY_PATH": _libraries(dist("redis"))}
+
+
+def admin(database: int = 0) -> Redis:
+    """A client that may do all."""
+    return Redis(
+        port=PORT.number,
+        db=database,
+        password=read_secret("redis"),
+        socket_timeout=ADMIN_TIMEOUT_S,
+        decode_responses=True,
+    )
 
 
 def answers() -> bool:
     try:
-        with Redis(port=PORT.number, password=read_secret("redis"), socket_timeout=2) as client:
+        with admin() as client:
             return bool(client.ping())
     except RedisError:
         return False
 
 
-SERVER = Server(name="redis", ports=(PORT,), install=install, launch=launch, answers=answers)
+def settle() -> None:
+    """Give a server that runs since before a user, or a right, was new what redis.conf has of it."""
+    try:
+        with admin() as client:
+            for user in USERS:
+                client.execute_command("ACL SETUSER", user.name, *user.rules())
+    except RedisError as fault:
+        raise StartError("redis", f"its users were not made: {fault}") from fault
+
+
+SERVER = Server(name="redis", ports=(PORT,), install=install, launch=launch, answers=answers, settle=settle)

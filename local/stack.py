@@ -66,6 +66,7 @@ def _is_up(server: Server) -> bool:
             )
     if _answers(server):
         say(f"{server.name:<14} runs already (pid {running.pid})")
+        server.settle()  # it may have been started before a user, a role or a right was new
         return True
     say(f"{server.name:<14} runs (pid {running.pid}) but does not answer: starting it again")
     return False

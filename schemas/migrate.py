@@ -14,12 +14,12 @@ from typing import Any
 import psycopg
 from alembic import command
 from alembic.config import Config
-from psycopg.conninfo import make_conninfo
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from headwater.errors import HeadwaterError, SetupError, TransientError
 from headwater.log import logger
+from headwater.postgres import UNTRUSTED, classified, owner_conninfo, sqlstate_of
 from headwater.settings import Settings
 
 ROLES = ("headwater_owner", "headwater_writer", "headwater_api", "headwater_reader")
@@ -69,16 +69,8 @@ def _locked(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 
 
 def _connect(settings: Settings) -> psycopg.Connection[Any]:
-    postgres = settings.postgres
-    password = postgres.owner_password
-    conninfo = make_conninfo(
-        postgres.owner_dsn,
-        password=password.get_secret_value() if password else None,
-        connect_timeout=postgres.connect_timeout_s,
-        application_name="headwater migrate",
-        options=f"-c lock_timeout={LOCK_WAIT} -c timezone=UTC -c search_path=public",
-    )
-    return psycopg.connect(conninfo)
+    options = f"-c lock_timeout={LOCK_WAIT} -c timezone=UTC -c search_path=public"
+    return psycopg.connect(owner_conninfo(settings.postgres, options))
 
 
 def _check_rights(connection: psycopg.Connection[Any]) -> None:
@@ -106,6 +98,8 @@ def _explained(fault: BaseException | None) -> HeadwaterError:
     if code and code.startswith(("42", "28", "3D", "3F", "0A")):
         return SetupError(f"a migration was refused with SQLSTATE {code}: check the rights of the owner")
     if isinstance(fault, psycopg.OperationalError):
+        if sqlstate_of(fault) == UNTRUSTED:
+            return classified(UNTRUSTED, "migrate")
         return TransientError(
             f"PostgreSQL does not answer the owner (SQLSTATE {code or 'none'}): "
             "is it up, are postgres.owner_dsn and owner_password right, does another migration hold the lock?"

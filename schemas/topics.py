@@ -4,8 +4,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from headwater.errors import TransientError
-from headwater.kafka import kafka_python_config
+from headwater.kafka import kafka_python_config, why_away
 from headwater.settings import Settings
 from schemas.contract import contracts
 
@@ -40,7 +39,7 @@ def create_topics(settings: Settings) -> list[str]:
     try:
         admin = KafkaAdminClient(**kafka_python_config(settings))
     except KafkaError as fault:
-        raise TransientError(f"Kafka at {settings.kafka.bootstrap} does not answer") from fault
+        raise why_away(settings) from fault
     created = []
     try:
         existing = set(admin.list_topics())

@@ -54,7 +54,7 @@ class ElasticsearchSink:
         self._columns = [name for name in self._definition["mappings"]["properties"] if name != DOC_KEY]
         self._made_fields: list[Column] | None = None
         self._target = self._make_target(patience_s)
-        self._client = client_of(self._target.url, self._target.login)
+        self._client = client_of(settings.elasticsearch)
 
     def setup(self) -> None:
         """Make index and alias if they are not there; raise SetupError if the mapping is another one."""
@@ -158,10 +158,8 @@ class ElasticsearchSink:
 
     def _make_target(self, patience_s: float) -> BulkTarget:
         settings = self._elasticsearch
-        secret = settings.password.get_secret_value() if settings.password else ""
-        login = (settings.username, secret) if settings.username else None
         size = _bytes(settings.batch_bytes)
-        return BulkTarget(settings.url, login, self._alias, settings.batch_entries, size, patience_s)
+        return BulkTarget(settings, self._alias, settings.batch_entries, size, patience_s)
 
 
 def _seen(batch: DataFrame) -> Row:

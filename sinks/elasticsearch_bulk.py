@@ -5,7 +5,7 @@ judges the answers (elasticsearch_judge.py), so a document's fate is known from 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -15,8 +15,10 @@ from elasticsearch import Elasticsearch
 from pyspark.sql import DataFrame, Row
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from headwater.elasticsearch import client_options
 from headwater.errors import SetupError, TransientError
 from headwater.log import configure_logging
+from headwater.server_settings import Elasticsearch as Settings
 from headwater.worker import forget_archives
 from sinks.base import Rejected, Written
 from sinks.elasticsearch_judge import AT_ONCE, Bulk, Tally
@@ -52,10 +54,9 @@ _RESULT = pa.schema(
 
 @dataclass(frozen=True)
 class BulkTarget:
-    """Where a task sends to, in requests of at most so many documents and bytes; the login is never shown."""
+    """Where a task sends to, in requests of at most so many documents and bytes; shows no password."""
 
-    url: str
-    login: tuple[str, str] | None = field(repr=False)
+    server: Settings
     alias: str
     entries: int
     size: int
@@ -72,11 +73,10 @@ class Sent:
 
 
 @lru_cache(maxsize=_CLIENTS)
-def client_of(url: str, login: tuple[str, str] | None) -> Elasticsearch:
+def client_of(server: Settings) -> Elasticsearch:
     """One client a process: its connections are kept from batch to batch."""
     return Elasticsearch(
-        url,
-        basic_auth=login,
+        **client_options(server),
         request_timeout=REQUEST_TIMEOUT_S,
         max_retries=0,
         connections_per_node=AT_ONCE,
@@ -104,7 +104,7 @@ def _task(target: BulkTarget) -> _Task:
 def _sent(target: BulkTarget, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Runs in a Python worker. A fault is returned, not raised, so that the driver knows its kind."""
     configure_logging("WARNING")
-    client = client_of(target.url, target.login)
+    client = client_of(target.server)
     bulk = Bulk(client, target.alias, target.entries, target.size, target.patience_s)
     times: list[dict[str, int | None]] = []
     tally, faults = Tally(), {}

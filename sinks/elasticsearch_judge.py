@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from elastic_transport import TransportError
+from elastic_transport import TlsError, TransportError
 from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
 
 from headwater.errors import SetupError, TransientError
@@ -154,5 +154,10 @@ def explained(action: str) -> Iterator[None]:
         ) from None
     except UnsupportedProductError:
         raise SetupError("elasticsearch.url is answered by something that is not Elasticsearch") from None
+    except TlsError:
+        raise SetupError(
+            "the certificate of Elasticsearch cannot be verified, or is another host's: "
+            "check elasticsearch.url and elasticsearch.ca_file"
+        ) from None
     except TransportError as fault:
         raise TransientError(f"Elasticsearch does not answer {action} ({type(fault).__name__})") from None

@@ -8,7 +8,7 @@ also when all is rebuilt.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
 from typing import Any
@@ -17,10 +17,11 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from redis import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import RedisError
 
 from headwater.errors import SetupError, TransientError
 from headwater.log import logger
+from headwater.redis import refused, writer_options
 from headwater.settings import Settings
 from headwater.worker import forget_archives
 from sinks.base import Written
@@ -90,10 +91,10 @@ METRICS = HotState(
 
 @dataclass(frozen=True)
 class Target:
-    """Where a task sends its rows, and the script that it runs; the password is never shown."""
+    """Where a task sends its rows, as whom, and the script that it runs; the password is never shown."""
 
     url: str
-    password: str | None
+    options: dict[str, Any] = field(hash=False)
     script: str
 
     def __repr__(self) -> str:
@@ -102,12 +103,11 @@ class Target:
     def client(self) -> Redis:
         """A client whose calls end in time, or as a fault."""
         waits = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
-        return Redis.from_url(self.url, password=self.password, **waits)
+        return Redis.from_url(self.url, **self.options, **waits)
 
 
 def _target(settings: Settings, script: str) -> Target:
-    secret = settings.redis.password
-    return Target(settings.redis.url, secret.get_secret_value() if secret else None, script)
+    return Target(settings.redis.url, writer_options(settings.redis), script)
 
 
 @contextmanager
@@ -208,12 +208,14 @@ def _round_trip(client: Redis, script: str, rows: pa.RecordBatch) -> list[int]:
 
 
 def _told(fault: RedisError) -> str:
-    setup = isinstance(fault, AuthenticationError | NoPermissionError)
-    return f"{'refused' if setup else 'away'} {type(fault).__name__}"
+    return f"{'refused' if refused(fault) else 'away'} {type(fault).__name__}"
 
 
 def _fault(told: str) -> SetupError | TransientError:
     kind, name = told.split()
     if kind == "refused":
-        return SetupError(f"Redis refuses the login ({name}): check redis.url and redis.password")
+        return SetupError(
+            f"Redis refuses us, or we its certificate ({name}): check redis.url, redis.username, "
+            "redis.password and redis.ca_file"
+        )
     return TransientError(f"Redis does not take the hot state ({name})")

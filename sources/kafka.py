@@ -8,8 +8,8 @@ from kafka.errors import KafkaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headwater.errors import DataLossError, SetupError, TransientError
-from headwater.kafka import kafka_python_config, spark_config
+from headwater.errors import DataLossError, SetupError
+from headwater.kafka import kafka_python_config, spark_config, why_away
 from headwater.settings import Settings
 
 EARLIEST = -2
@@ -56,9 +56,7 @@ def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
         finally:
             admin.close()
     except KafkaError as fault:
-        raise TransientError(
-            f"Kafka at {settings.kafka.bootstrap} does not answer ({type(fault).__name__})"
-        ) from fault
+        raise why_away(settings) from fault
     found = {entry["name"]: str(entry["topic_id"]) for entry in described if not entry.get("error_code")}
     missing = sorted(set(topics) - found.keys())
     if missing:
@@ -78,9 +76,7 @@ def partition_bounds(settings: Settings, topics: Sequence[str]) -> tuple[Offsets
         finally:
             consumer.close()
     except KafkaError as fault:
-        raise TransientError(
-            f"Kafka at {settings.kafka.bootstrap} does not answer ({type(fault).__name__})"
-        ) from fault
+        raise why_away(settings) from fault
     return _named(first), _named(end)
 
 

@@ -35,6 +35,8 @@ _NOT_FOUND = (40401, 40402, 40403, 40408)
 # Numbers are Java's; what is no Avro begins with any.
 _LARGEST_NUMBER = 2**31 - 1
 _REFUSED = (401, 403)
+# Its client keeps OpenSSL's word only as text.
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,11 @@ def _answered(registry: Registry) -> Iterator[None]:
             f"the schema registry at {registry.url} answers with HTTP {fault.http_status_code}"
         ) from None
     except (httpx2.HTTPError, OSError, ValueError, TypeError, AttributeError, LookupError) as fault:
+        if _UNTRUSTED in str(fault):
+            raise SetupError(
+                f"the certificate of the schema registry at {registry.url} cannot be verified, or is another "
+                "host's: check registry.url and registry.ca_file"
+            ) from None
         raise TransientError(
             f"the schema registry at {registry.url} does not answer ({type(fault).__name__})"
         ) from None

@@ -30,20 +30,20 @@ class LabelledSet:
     truth: set[tuple[str, str, str]] = field(default_factory=set)
 
 
-def labelled(people: int, seed: int) -> LabelledSet:
-    """So many people of two tenants, the same for the same seed."""
+def labelled(people: int, seed: int, days: int = 300) -> LabelledSet:
+    """So many people of two tenants, who came within so many days; the same for the same seed."""
     rng = random.Random(seed)  # noqa: S311 - sample data
     made = LabelledSet()
     for number in range(people):
-        _person(made, rng, number)
+        _person(made, rng, number, days)
     return made
 
 
-def _person(made: LabelledSet, rng: random.Random, number: int) -> None:
+def _person(made: LabelledSet, rng: random.Random, number: int, days: int) -> None:
     tenant = rng.choice(("acme", "globex"))
     own = f"person{number}@example.com"
     address = f"office{number // 100}@example.org" if rng.random() < SHARED_ADDRESS else own
-    at = NOON - timedelta(days=rng.uniform(5, 300))
+    at = NOON - timedelta(days=rng.uniform(5, days))
     if rng.random() < ENTERED_BY_HAND:
         _crm_lead(made, rng, number, None, {"tenant_id": tenant, "email": own, "event_time": at})
         return

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -65,10 +66,12 @@ def free_port() -> int:
 class ApiServer:
     """Credentials and a client of one running server."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ca_file: Path | None = None) -> None:
+        """`ca_file` of the authority that its certificate is of, when it has one."""
         self.folder = folder
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if ca_file else 'http'}://127.0.0.1:{self.port}"
+        self._trusted = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
         self.signing_key = RSAKey.generate_key(2048, parameters={"kid": "test"})
         self.tenant = f"t{secrets.token_hex(6)}"  # each server its own: topics are shared between tests
         self.key = self._keys()
@@ -105,7 +108,7 @@ class ApiServer:
             if self.process is None or self.process.poll() is not None:
                 break
             try:
-                if httpx.get(f"{self.url}/health/live", timeout=1).status_code == 200:
+                if httpx.get(f"{self.url}/health/live", timeout=1, verify=self._trusted).status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
@@ -136,7 +139,9 @@ class ApiServer:
         one that another thread is about to read from."""
         headers = {"X-API-Key": self.key} | headers
         limits = httpx.Limits(max_keepalive_connections=None)
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, limits=limits)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=30, limits=limits, verify=self._trusted
+        )
 
     def rss_bytes(self) -> int:
         """Resident memory of the process."""

@@ -38,14 +38,8 @@ class Broker:
         self.folder = folder
         self.port, sasl, controller = free_port(), free_port(), free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
-        properties = local_kafka.PROPERTIES.format(
-            broker=self.port,
-            sasl=sasl,
-            controller=controller,
-            admin=local_kafka.ADMIN_USER,
-            logs=folder / "logs",
-            jaas="org.apache.kafka.common.security.scram.ScramLoginModule required;",
-        )
+        self.sasl = f"127.0.0.1:{sasl}"
+        properties = local_kafka.properties(self.port, sasl, controller, folder / "logs")
         (folder / "server.properties").write_text(properties)
         (folder / "log4j2.xml").write_text(local_kafka.LOGGING)
         self.process: subprocess.Popen[bytes] | None = None

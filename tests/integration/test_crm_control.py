@@ -22,8 +22,8 @@ from tests.integration.test_crm import WAIT_S, asked, in_log, sent
 FOLLOWS_S = 5.0
 # A batch that is under way when the word comes is finished: so long, on a machine with other work.
 ENDS_S = 60.0
-QUERIES = {"ingest.crm", "refine.crm", "build.crm", "deliver.crm.postgres", "deliver.crm.log", "deliver.crm.dlq",
-           "deliver.crm.enqueued", "compact.crm"}  # fmt: skip
+QUERIES = {"ingest.crm", "refine.crm", "build.crm", "deliver.crm.postgres", "deliver.crm.log",
+           "deliver.crm.dlq", "deliver.crm.enqueued", "compact.crm"}  # fmt: skip
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from headwater.clock import utc_now
 from headwater.errors import HeadwaterError, SetupError, TransientError
 from headwater.settings import Settings, load_settings
 from jobs.sides_redis import redis_side
+from local.redis import admin
 from schemas.gold import SESSION_KPIS
 from schemas.tables import AGENT_SESSIONS, Table
 from sinks.redis import LONGEST_MESSAGE, METRICS, STATE, TTL_S, HotState, RedisSink
@@ -37,9 +38,7 @@ def settings_with(**changes: Any) -> Settings:
 
 @pytest.fixture
 def client() -> Iterator[Redis]:
-    redis = settings_with().redis
-    secret = redis.password and redis.password.get_secret_value()
-    with Redis.from_url(redis.url, password=secret, decode_responses=True) as made:
+    with admin(NUMBER) as made:  # also looks at, and takes away, what the writer may not
         yield made
 
 

@@ -27,9 +27,9 @@ from confluent_kafka import Producer
 
 from local.places import LOCAL, say
 from local.postgres import dsn
+from local.redis import admin
 from local.traffic import Event, Kind, Mix, Way, traffic
 from local.traffic_interactions import interactions
-from sinks.redis import connected
 from tests.integration.broker import Broker
 from tests.integration.jobs_harness import Job, World
 
@@ -85,13 +85,12 @@ def main(
 
 def _found(world: World, rate: float, warm_up: float, seconds: float) -> dict[str, Any]:
     url = f"{world.settings.redis.url.rsplit('/', 1)[0]}/{REDIS_DATABASE}"
-    redis = world.settings.redis.model_copy(update={"url": url})
     world.env["HEADWATER_REDIS__URL"] = url
     world.open()
     try:
         return Run(world, rate).go(warm_up, seconds)
     finally:
-        with connected(world.settings.model_copy(update={"redis": redis})) as client:
+        with admin(REDIS_DATABASE) as client:  # the writer may not
             client.flushdb()
         world.close()
 

@@ -18,11 +18,12 @@ from joserfc.jwk import KeySet
 
 from headwater.errors import SetupError
 from headwater.settings import Settings
-from local import credentials, environment, install, places, process
+from local import credentials, environment, install, places, process, redis_users, stack
 from local.environment import lines
 from local.places import Port
 from local.ports import taken
 from local.process import Launch, Running
+from local.server import Server
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(60)")
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)"
@@ -212,3 +213,39 @@ def test_a_half_made_folder_is_made_again_and_a_whole_one_is_left(state: Path) -
     for digest in ("digest", "digest", "another"):
         install.install_once(folder, digest, made.append)
     assert len(made) == 2
+
+
+# --- a stack that runs already
+
+
+def test_a_server_that_runs_is_given_users_that_are_new_and_is_not_started_again(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[str] = []
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        monkeypatch.setenv("HEADWATER_PORT_X", str(listening.getsockname()[1]))
+        server = Server(
+            name="sleeper",
+            ports=(Port("X", 1),),
+            install=lambda: None,
+            launch=lambda: Launch(SLEEPER, cwd=state),
+            answers=lambda: True,
+            settle=lambda: settled.append("settled"),
+        )
+        server.start()
+        before = server.running
+        monkeypatch.setattr(stack, "SERVERS", {"sleeper": server})
+        monkeypatch.setattr(stack, "state", lambda: state)
+        monkeypatch.setattr(stack, "make_secrets", lambda: None)
+        stack.up()
+        assert server.running == before
+        assert settled == ["settled", "settled"]
+
+
+def test_each_user_of_redis_is_one_line_without_its_password(secrets_folder: Path) -> None:
+    for user in redis_users.USERS:
+        assert "\n" not in user.line() and user.line().startswith(f"user {user.name} reset on #")
+        assert credentials.read_secret(user.secret) not in user.line()
+        assert "+@" not in user.line() and "~*" not in user.line().split()

@@ -5,8 +5,10 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 from elasticsearch import Elasticsearch
+from pydantic import SecretStr
 
 from headwater.errors import SetupError, TransientError
+from headwater.settings import load_settings
 from sinks.base import Rejected, Written
 from sinks.elasticsearch_bulk import BulkTarget
 from sinks.elasticsearch_judge import LINES, Bulk
@@ -117,5 +119,7 @@ def test_every_document_of_every_batch_is_sent_once() -> None:
 
 
 def test_a_target_does_not_show_its_login() -> None:
-    target = BulkTarget("http://h", ("elastic", "geheim"), "leads", 1, 1, 1.0)
+    login = {"username": "elastic", "password": SecretStr("geheim")}
+    server = load_settings("staging").elasticsearch.model_copy(update=login)
+    target = BulkTarget(server, "leads", 1, 1, 1.0)
     assert "geheim" not in repr(target) and "leads" in repr(target)
