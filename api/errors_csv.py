@@ -19,7 +19,7 @@ _GUARD = "'"
 
 
 async def download(jobs: Jobs, job: Job, after: int, limit: int | None) -> Response:
-    """An answer with the rows behind `after`: `limit` of them, or all. Raises Problem 503."""
+    """An answer without the first `after` rows: `limit` of the others, or all. Raises Problem 503."""
     await jobs.check()  # once the answer has begun, nothing can be refused any more
     return StreamingResponse(_pages(jobs, job, after, limit), media_type=MEDIA_TYPE, headers=_attached(job))
 
@@ -47,11 +47,11 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
 
 
 async def _pages(jobs: Jobs, job: Job, after: int, limit: int | None) -> AsyncIterator[bytes]:
-    """CSV of the rows behind `after`: `limit` of them, or all, never more than a page in memory."""
+    """CSV without the first `after` rows: `limit` of the others, or all, never more than a page in memory."""
     yield heading()
     while page := await jobs.errors(job, after, limit or MAX_LIMIT):
         yield lines(page)
-        after = page[-1]["id"]
+        after += len(page)
         if limit:
             return
 

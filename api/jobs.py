@@ -25,9 +25,11 @@ WHERE tenant_id = %(tenant_id)s AND (%(status)s::text IS NULL OR status = %(stat
     < (timestamptz 'epoch' + %(micros)s * interval '1 microsecond', %(after)s::uuid))
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 """  # noqa: S608 - names of this file only
+# By how many rows of the job were shown, not by the id of the last: ids are one sequence for all tenants, and
+# would tell each how many rows the others have. A job keeps `uploads.max_errors` at most.
 ERRORS = """
-SELECT id, line, column_name AS "column", code, message, raw_row FROM validation_errors
-WHERE job_id = %(id)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
+SELECT line, column_name AS "column", code, message, raw_row FROM validation_errors
+WHERE job_id = %(id)s ORDER BY id OFFSET %(after)s LIMIT %(limit)s
 """
 # A job that waits ends at once; one that runs is asked to, and ends at its worker's next heartbeat. One whose
 # rows are on their way to the tables is past that: it will be done.
@@ -83,7 +85,7 @@ class Jobs:
         return await self._jobs(LIST, values | {"tenant_id": tenant_id})
 
     async def errors(self, job: Job, after: int, limit: int) -> list[dict[str, Any]]:
-        """Refused rows of the job, in the order of the file, from behind the one with that id."""
+        """Refused rows of the job, in the order of the file, without the first `after`."""
         async with self._database.connection(_TABLE) as connection:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(ERRORS, {"id": job.id, "after": after, "limit": limit})

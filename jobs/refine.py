@@ -27,6 +27,7 @@ from jobs.recovery import Recovery
 from jobs.resume import Mark, Resume
 from jobs.runs import record_decision
 from schemas.contract import domain_contracts
+from schemas.overlay import overlaid
 from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, bronze
 from sources.registry import schemas_for
 from transformations.classify import classify, silver_rows, silver_table
@@ -49,7 +50,7 @@ class Refine:
         self.domain = domain
         self.name = f"refine.{domain}"
         self.every_s = context.settings.streams.triggers.refine_s
-        self.contracts = sorted(domain_contracts(domain).values(), key=lambda c: c.stream)
+        self.contracts = sorted(overlaid(domain_contracts(domain)).values(), key=lambda c: c.stream)
         self.bronze = bronze(domain)
         self.silver = [SILVER[c.stream] for c in self.contracts]
         self.reads: tuple[str, ...] = (self.bronze.full_name,)

@@ -4,7 +4,7 @@ The compiled form is plain data (no Spark), so that the API can use it too.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -81,7 +81,8 @@ class Contract:
     `refused_topic` holds what the HTTP API refused of it: bodies, with the reasons in the headers.
     `unique_for_ever`: of its events silver has each once, also when one comes again after the window.
     `tenant_again` is a field that, where it is said, must name the same tenant. `format`: json, or avro in
-    Confluent's framing.
+    Confluent's framing. `overlays`: of tenants with rules of their own, these rules, each as a field that has
+    nothing else (schemas/overlay.py).
     """
 
     stream: str
@@ -100,6 +101,7 @@ class Contract:
     refused_topic: str | None = None
     unique_for_ever: bool = False
     tenant_again: str | None = None
+    overlays: tuple[tuple[str, tuple[Field, ...]], ...] = ()
 
     @property
     def sources(self) -> dict[str, int]:
@@ -144,7 +146,7 @@ def domain_contracts(domain: str) -> dict[str, Contract]:
 def parse_contract(text: str, origin: str) -> Contract:
     """Compile one document. `origin` is the file's name for messages."""
     model, custom = open_document(text, origin, _REQUIRED, _KNOWN)
-    fields = tuple(_field(p, (), origin) for p in (model.schema_ or [])[0].properties or [])
+    fields = tuple(compile_field(p, (), origin) for p in (model.schema_ or [])[0].properties or [])
     contract = Contract(
         stream=model.name or "",
         domain=model.domain or "",
@@ -176,7 +178,7 @@ def open_document(
     missing or not known.
     """
     document = yaml.safe_load(text)
-    _refuse(text, origin, document)
+    refuse_unknown(text, origin, document, _validator())
     model = odcs.OpenDataContractStandard.model_validate(document)
     custom: dict[str, Any] = {p.property or "": p.value for p in model.customProperties or []}
     for key in sorted(custom.keys() - set(known)):
@@ -199,7 +201,8 @@ def _check_pointers(contract: Contract, origin: str) -> None:
         raise SetupError(f"{origin}: {pointer} identifies or dates an event and must be `required: true`")
 
 
-def _field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Field:
+def compile_field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Field:
+    """The field below `parent`. Raises SetupError for what is not applied to its type."""
     path = (*parent, raw.name or "")
     kind = raw.logicalType or ""
     if kind not in _KINDS:
@@ -217,7 +220,7 @@ def _field(raw: odcs.SchemaProperty, parent: tuple[str, ...], origin: str) -> Fi
         format=options.get("format"),
         personal=raw.classification == "personal",
         description=raw.description or "",
-        children=tuple(_field(child, path, origin) for child in raw.properties or []),
+        children=tuple(compile_field(child, path, origin) for child in raw.properties or []),
         minimum=_decimal(options.get("minimum")),
         maximum=_decimal(options.get("maximum")),
         values=tuple(nfc(str(allowed.value)) for allowed in raw.enum or ()),
@@ -260,12 +263,13 @@ def json_schema(contract: Contract) -> dict[str, Any]:
 def _object_schema(fields: tuple[Field, ...]) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {field.name: _field_schema(field) for field in fields},
+        "properties": {field.name: field_schema(field) for field in fields},
         "required": [field.name for field in fields if field.required],
     }
 
 
-def _field_schema(field: Field) -> dict[str, Any]:
+def field_schema(field: Field) -> dict[str, Any]:
+    """JSON Schema of a field's value."""
     if field.children:
         nullable = {} if field.required else {"type": ["object", "null"]}
         return {**_object_schema(field.children), **nullable, "description": field.description}
@@ -301,14 +305,14 @@ def _validator() -> jsonschema_rs.Validator:
     return jsonschema_rs.validator_for(json.loads(text))
 
 
-def _refuse(text: str, origin: str, document: Any) -> None:
-    """Raise at the first thing that the standard does not know, with its line."""
-    for error in _validator().iter_errors(document):
-        line = _line(yaml.compose(text), list(error.instance_path), error.message)
+def refuse_unknown(text: str, origin: str, document: Any, validator: jsonschema_rs.Validator) -> None:
+    """Raise at the first thing that the validator does not take, with its line."""
+    for error in validator.iter_errors(document):
+        line = line_of(yaml.compose(text), list(error.instance_path), error.message)
         raise SetupError(f"{origin}:{line}: {error.message}")
 
 
-def _line(node: yaml.Node | None, path: list[str | int], message: str) -> int:
+def line_of(node: yaml.Node | None, path: Sequence[str | int], message: str = "") -> int:
     """The line of the node at `path`, or of the one of its keys that the message quotes."""
     for step in path:
         if isinstance(node, yaml.MappingNode):

@@ -3,13 +3,14 @@
 Plain Python, no Spark: what `classify` runs for every batch, and what a test can ask without a cluster.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from headwater.identity import dedupe_hashes
 from schemas.avro import Decode
 from schemas.contract import Contract
 from schemas.envelope import Document, read_document
+from schemas.overlay import narrowed
 from transformations.quick import Columns, quick_reader
 from transformations.validate import Event, Reason, reader
 
@@ -44,15 +45,21 @@ class Unsound(NamedTuple):
 # The other records by their place among those given.
 Decided = tuple[Sound, dict[int, Unsound]]
 Judge = Callable[[Sequence[bytes | None], Sequence[int]], Decided]
+# (records, their arrivals in µs, their tenants, those that are unsound already) → those that a rule of their
+# own tenant refuses
+_Overlay = Callable[
+    [Sequence[bytes | None], Sequence[int], Sequence[str], Mapping[int, Unsound]], dict[int, Unsound]
+]
 
 
 def judge(contract: Contract, normalise: Normalise, decode: Decode = read_document) -> Judge:
     """A function (records, their arrivals in µs) → what becomes of each by this contract.
 
     `decode` reads a record. Refused consent wins over every other fault, even in a document too large to be
-    taken.
+    taken. What the contract takes is then held against the rules of its tenant, if that has some.
     """
     quick, exact = quick_reader(contract), _exact(contract, decode)
+    overlay = _overlay(contract, decode) if contract.overlays else None
     tenant_field, time_field, consent = (
         contract.tenant_field,
         contract.event_time_field,
@@ -76,6 +83,8 @@ def judge(contract: Contract, normalise: Normalise, decode: Decode = read_docume
                 row for row, said in enumerate(columns[consent]) if said is False and row not in unsound
             ]
             unsound |= {row: Unsound("no_consent", columns[tenant_field][row]) for row in refused}
+        if overlay:
+            unsound |= overlay(records, arrived_us, columns[tenant_field], unsound)
         rows = list(range(len(records)))
         every: list[list[Any]] = [rows, extras, *columns.values()]
         for row in sorted(unsound, reverse=True):
@@ -88,6 +97,34 @@ def judge(contract: Contract, normalise: Normalise, decode: Decode = read_docume
         return Sound(rows, tenants, columns[time_field], identities, made), unsound
 
     return decide
+
+
+def _overlay(contract: Contract, decode: Decode) -> _Overlay:
+    """Each tenant's rules are those of a contract of its own: the same readers read its records again."""
+    own = narrowed(contract).items()
+    readers = {tenant: (quick_reader(found), _exact(found, decode)) for tenant, found in own}
+
+    def refused(
+        records: Sequence[bytes | None],
+        arrived_us: Sequence[int],
+        tenants: Sequence[str],
+        unsound: Mapping[int, Unsound],
+    ) -> dict[int, Unsound]:
+        mine: dict[str, list[int]] = {}
+        for row, tenant in enumerate(tenants):
+            if row not in unsound and tenant in readers:
+                mine.setdefault(tenant, []).append(row)
+        found = {}
+        for tenant, rows in mine.items():
+            quick, exact = readers[tenant]
+            _, doubtful = quick([records[row] for row in rows], [arrived_us[row] for row in rows])
+            for row in [rows[place] for place in sorted(doubtful)]:
+                verdict = exact(records[row], arrived_us[row])
+                if isinstance(verdict, Unsound):
+                    found[row] = verdict
+        return found
+
+    return refused
 
 
 def _exact(contract: Contract, decode: Decode) -> Callable[[bytes | None, int], Event | Unsound]:

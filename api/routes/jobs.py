@@ -70,7 +70,7 @@ async def errors(request: Request) -> Response:
     found = await jobs.errors(job, after, limit + 1)
     page, more = found[:limit], len(found) > limit
     rows = [{name: error[name] for name in errors_csv.COLUMNS} for error in page]
-    return _json({"errors": rows, "next_cursor": str(page[-1]["id"]) if more else None})
+    return _json({"errors": rows, "next_cursor": str(after + limit) if more else None})
 
 
 @router.get("/jobs/{job_id}/events", responses=JOB_REFUSALS, openapi_extra=EVENTS)

@@ -33,7 +33,7 @@ async def one(request: Request) -> Response:
         job=job,
         rows=rows[:ROWS_ON_A_PAGE],
         after=after,
-        following=rows[ROWS_ON_A_PAGE - 1]["id"] if len(rows) > ROWS_ON_A_PAGE else None,
+        following=after + ROWS_ON_A_PAGE if len(rows) > ROWS_ON_A_PAGE else None,
         kept=room.settings.uploads.max_errors,
         known=wanted.get("known", False),
     )
