@@ -65,7 +65,7 @@ def running(world: World) -> Job:
 
 def none_begins(world: World, before: int) -> None:
     """For a while, no batch."""
-    end = time.monotonic() + 2 * FOLLOWS_S
+    end = time.monotonic() + FOLLOWS_S
     while time.monotonic() < end:
         assert batches(world) == before
         time.sleep(0.2)
