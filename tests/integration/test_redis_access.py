@@ -99,7 +99,7 @@ def admin(server: Server) -> Iterator[Redis]:
 def test_the_api_limits_rates_and_signs_in_as_its_own_user(server: Server, admin: Redis) -> None:
     async def work() -> None:
         rate, sessions = RateLimit(server.settings()), Sessions(server.settings())
-        record = KeyRecord("0" * 64, Principal("key:k", "acme", frozenset()))
+        record = KeyRecord("0" * 64, Principal("key:k", "acme", frozenset(), "key:k"))
         assert await rate.ping()
         for _ in range(3):
             assert await rate.admit("key:1") is None
