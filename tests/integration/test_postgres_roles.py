@@ -23,7 +23,8 @@ SELECT count(*) FROM pg_namespace
 WHERE nspname IN ('public', 'staging', 'analytics') AND has_schema_privilege(%s, oid, 'CREATE')
 """
 API = {
-    "public.ingestion_jobs": ["INSERT", "SELECT"],
+    # The columns by which a job is cancelled.
+    "public.ingestion_jobs": ["INSERT", "SELECT", "UPDATE"],
     "public.validation_errors": ["SELECT"],
     "analytics.control_audit": ["INSERT"],
     "analytics.crm_enqueued": ["INSERT", "SELECT"],
