@@ -45,8 +45,8 @@ demo: setup ## Run the whole way once: events in, tables and sinks out
 test: TESTS = -n 2 --dist loadfile --no-loadscope-reorder
 test: browser with-tls archive $(INSTALLED_NOTEBOOKS) with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
 
-# Two files at a time: much of it is waiting for outages to pass.
-test-faults: TESTS = tests/integration/faults -n 2 --dist loadfile
+# Two files at a time: much of it is waiting for outages to pass. The longest first (their conftest.py).
+test-faults: TESTS = tests/integration/faults -n 2 --dist loadfile --no-loadscope-reorder
 test-faults: compiler archive with-stack ## Run the tests that kill, cut off and rebuild; minutes each
 
 browser:
