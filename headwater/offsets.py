@@ -31,6 +31,12 @@ class Span(NamedTuple):
     last: int
 
 
+def span_of(place: str, first: int, last: int) -> Span:
+    """The offsets of a "topic-partition"."""
+    topic, _, partition = place.rpartition("-")
+    return Span(topic, int(partition), first, last)
+
+
 def merged(found: Iterable[Span]) -> list[Span]:
     """The same offsets in as few spans as there are gaps between them, in order."""
     made: list[Span] = []

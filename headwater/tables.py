@@ -104,6 +104,28 @@ def read_table(spark: SparkSession, settings: Settings, full_name: str) -> DataF
     return spark.read.format("delta").load(table_path(settings, full_name))
 
 
+def stream_table(
+    spark: SparkSession,
+    settings: Settings,
+    full_name: str,
+    *,
+    since: int | None = None,
+    changes: bool = False,
+    files: int | None = None,
+) -> DataFrame:
+    """The rows that are appended to the table, as a stream; commits that change rows are passed over.
+
+    From version `since` on; None: all that are there first. With `changes` the table's change feed. A batch
+    has up to `files` files, by default what the settings say.
+    """
+    most = settings.streams.max_files_per_trigger if files is None else files
+    rows = spark.readStream.format("delta").option("maxFilesPerTrigger", most)
+    rows = rows.option("readChangeFeed" if changes else "skipChangeCommits", "true")
+    if since is not None:
+        rows = rows.option("startingVersion", since)
+    return rows.load(table_path(settings, full_name))
+
+
 def read_few(
     spark: SparkSession,
     settings: Settings,

@@ -18,7 +18,7 @@ from headwater.failpoints import fail_at
 from headwater.files import delete_folder
 from headwater.log import logger
 from headwater.metrics import EVENTS
-from headwater.tables import checkpoint_path, ensure_table, frame_of, read_table, table_path, table_version
+from headwater.tables import checkpoint_path, ensure_table, frame_of, read_table, stream_table, table_version
 from jobs.books import books_held, open_month
 from jobs.queries import Context
 from jobs.recount import FEW_KEYS, few_days, few_rows, of_keys
@@ -87,15 +87,8 @@ class Build:
 
     def source(self) -> DataFrame:
         """New rows of silver."""
-        settings = self.context.settings
-        rows = (
-            self.context.spark.readStream.format("delta")
-            .option("maxFilesPerTrigger", settings.streams.max_files_per_trigger)
-            .option("skipChangeCommits", "true")
-        )
-        if self._since is not None:
-            rows = rows.option("startingVersion", self._since)
-        return rows.load(table_path(settings, self.silver.full_name))
+        spark, settings = self.context.spark, self.context.settings
+        return stream_table(spark, settings, self.silver.full_name, since=self._since)
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
         """Count the touched keys of each KPI again, and of those that are made of these."""

@@ -19,7 +19,7 @@ from headwater.execution import query_id
 from headwater.failpoints import fail_at
 from headwater.files import delete_folder
 from headwater.metrics import DEAD, EVENTS
-from headwater.tables import append_once, checkpoint_path, ensure_table, frame_of, table_path
+from headwater.tables import append_once, checkpoint_path, ensure_table, frame_of, stream_table
 from jobs.queries import Context
 from jobs.rejects import rejected_letters
 from schemas.tables import DEAD_LETTERS, SILVER
@@ -75,12 +75,8 @@ class Deliver:
         return reduce(partial(DataFrame.unionByName, allowMissingColumns=True), tagged)
 
     def _stream(self, route: Route) -> DataFrame:
-        settings = self.context.settings
-        rows = self.context.spark.readStream.format("delta").option(
-            "maxFilesPerTrigger", settings.streams.max_files_per_trigger
-        )
-        how = "readChangeFeed" if route.key else "skipChangeCommits"
-        return rows.option(how, "true").load(table_path(settings, route.table.full_name))
+        spark, settings = self.context.spark, self.context.settings
+        return stream_table(spark, settings, route.table.full_name, changes=bool(route.key))
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
         """Upsert, and delete what is gone; then keep what the destination refused."""

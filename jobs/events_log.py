@@ -16,8 +16,8 @@ from headwater.errors import SetupError
 from headwater.failpoints import fail_at
 from headwater.files import delete_folder
 from headwater.metrics import EVENTS
-from headwater.offsets import Span, merged, within
-from headwater.tables import checkpoint_path, ensure_table, read_table, table_path
+from headwater.offsets import Span, merged, span_of, within
+from headwater.tables import checkpoint_path, ensure_table, read_table, stream_table
 from jobs.queries import Context
 from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, Table, bronze
@@ -61,13 +61,7 @@ class EventsLog:
 
     def source(self) -> DataFrame:
         """The entries of refine: the records of each batch, by place."""
-        settings = self.context.settings
-        rows = (
-            self.context.spark.readStream.format("delta")
-            .option("maxFilesPerTrigger", settings.streams.max_files_per_trigger)
-            .option("skipChangeCommits", "true")
-            .load(table_path(settings, LEDGER.full_name))
-        )
+        rows = stream_table(self.context.spark, self.context.settings, LEDGER.full_name)
         return rows.where(F.col("query") == f"refine.{self.domain}").select("offsets")
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
@@ -94,8 +88,7 @@ class EventsLog:
         """The ranges of entries of the ledger."""
         found = []
         for place, (first, last) in {(name, tuple(span)) for entry in entries for name, span in entry}:
-            topic, _, partition = place.rpartition("-")
-            found.append(Span(topic, int(partition), first, last))
+            found.append(span_of(place, first, last))
         return found
 
     def _rows(self, spans: list[Span]) -> DataFrame:

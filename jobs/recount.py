@@ -54,9 +54,14 @@ def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
     keys = keys.cast(there.drop_columns([_ROW]).schema)
     mine = counted.take(there.join(keys, names, join_type="left semi")[_ROW])
     gone = keys.join(there, names, join_type="left anti")
+    return with_gone(mine, gone)
+
+
+def with_gone(rows: pa.Table, keys: pa.Table) -> pa.Table:
+    """Rows of gold, and keys of those that are `gone`, as they are replaced."""
     tables = [
         table.append_column(GONE, pa.repeat(pa.scalar(is_gone), table.num_rows))
-        for table, is_gone in ((mine, False), (gone, True))
+        for table, is_gone in ((rows, False), (keys, True))
     ]
     return pa.concat_tables(tables, promote_options="default")
 

@@ -18,7 +18,7 @@ from headwater.failpoints import fail_at, fail_during
 from headwater.ledger import Entry, write_ledger
 from headwater.metrics import DEAD, EVENTS, WARNED
 from headwater.offsets import last_offsets, observe_places, observed_ranges
-from headwater.tables import append_once, append_rows, ensure_table, table_path
+from headwater.tables import append_once, append_rows, ensure_table, stream_table
 from headwater.version import CODE_VERSION
 from jobs.accounting import Balance, Size, check_balance, check_breaker, count_groups, ledger_entries
 from jobs.for_ever import without_earlier
@@ -70,12 +70,7 @@ class Refine:
     def source(self) -> DataFrame:
         """bronze, classified and deduplicated; range and tenants are observed before the dedupe."""
         settings = self.context.settings
-        rows = (
-            self.context.spark.readStream.format("delta")
-            .option("maxFilesPerTrigger", settings.streams.max_files_per_trigger)
-            .option("skipChangeCommits", "true")
-            .load(table_path(settings, self.bronze.full_name))
-        )
+        rows = stream_table(self.context.spark, settings, self.bronze.full_name)
         geo = settings.enrichment.geo_database
         schemas = schemas_for(self.contracts, settings.registry)
         decided = classify(*self.contracts, geo_database=str(geo) if geo else None, schema_of=schemas)

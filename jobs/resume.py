@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from headwater.log import logger
-from headwater.offsets import Ranges, Span, within
+from headwater.offsets import Ranges, span_of, within
 from headwater.tables import read_table, was_appended
 from jobs.queries import Context
 from schemas.contract import Contract
@@ -80,7 +80,8 @@ class Resume:
     def _there(self, ranges: Ranges) -> DataFrame:
         """(topic, partition, offset), stream, tenant_id, what it `was`, and of events the `dedupe_hash`."""
         spark, settings = self._context.spark, self._context.settings
-        mine = within(_spans(ranges), *_SOURCE)
+        spans = [span_of(place, counted.first, counted.last) for place, counted in ranges.items()]
+        mine = within(spans, *_SOURCE)
         place = [F.col(theirs).alias(ours) for theirs, ours in zip(_SOURCE, _PLACE, strict=True)]
         dead = read_table(spark, settings, DEAD_LETTERS.full_name).where(mine & F.col("stage").isin(*STAGES))
         nothing = F.lit(None).cast("string").alias("dedupe_hash")
@@ -93,11 +94,3 @@ class Resume:
             )
             found.append(rows.select(*place, stream, "tenant_id", F.lit("silver").alias("was"), identity))
         return reduce(DataFrame.union, found)
-
-
-def _spans(ranges: Ranges) -> list[Span]:
-    found = []
-    for place, counted in ranges.items():
-        topic, _, partition = place.rpartition("-")
-        found.append(Span(topic, int(partition), counted.first, counted.last))
-    return found
