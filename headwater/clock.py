@@ -37,6 +37,12 @@ def month_of(text: str) -> date:
         raise SetupError(f"{text!r} is not a month: write it as 2026-03") from None
 
 
+def months_before(day: date, months: int) -> date:
+    """The first day of the month that is so many months before the day's."""
+    index = day.year * 12 + day.month - 1 - months
+    return date(index // 12, index % 12 + 1, 1)
+
+
 class StepWatch:
     """Tells when the wall clock was set back, against the clock that nobody sets."""
 

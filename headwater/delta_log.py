@@ -47,6 +47,11 @@ def create(path: str, schema: pa.Schema, partitions: Sequence[str], properties: 
     _summed(path)
 
 
+def column_names(path: str) -> list[str]:
+    """The table's columns, in their order."""
+    return [found.name for found in _opened(path).schema().fields]
+
+
 def properties(path: str) -> dict[str, str]:
     """The table's properties."""
     return dict(_opened(path).metadata().configuration)

@@ -15,7 +15,7 @@ from headwater.version import CODE_VERSION
 
 Offsets = dict[str, int]
 TABLE = "ops.ledger"
-_COUNTS = ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased")
+_COUNTS = ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased", "filtered")
 _SCHEMA = pa.schema(
     [
         ("query", pa.string()),
@@ -43,6 +43,7 @@ class Entry:
     dead: int = 0
     no_consent: int = 0
     erased: int = 0
+    filtered: int = 0
     offsets: Ranges = field(default_factory=dict)
 
 

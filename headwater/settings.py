@@ -118,6 +118,7 @@ class Streams(Section):
     max_offsets_per_trigger: int = Field(ge=1)
     max_files_per_trigger: int = Field(ge=1)
     state_store: Literal["rocksdb", "hdfs"]
+    overlays: Path | None
 
 
 class Breaker(Section):
@@ -177,6 +178,10 @@ class Billing(Section):
     rates: Path
 
 
+class Retention(Section):
+    crm_months: int | None = Field(ge=1, le=1200)
+
+
 class Metrics(Section):
     host: str
     port: int
@@ -207,6 +212,7 @@ class Settings(BaseSettings):
     connectors: dict[ConnectorName, Connector]
     marketo: Marketo
     billing: Billing
+    retention: Retention
     metrics: Metrics
 
     @model_validator(mode="after")

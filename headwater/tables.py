@@ -12,6 +12,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
 from headwater import delta_log
+from headwater.errors import SetupError
 from headwater.files import delete_folder
 from headwater.locks import commit_lock, forget_lock
 from headwater.log_trim import trim
@@ -48,10 +49,19 @@ def is_empty(spark: SparkSession, settings: Settings, full_name: str) -> bool:
 
 
 def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
-    """Create `table` (a schemas.tables.Table) unless it is there; whether it was created."""
+    """Create `table` (a schemas.tables.Table) unless it is there; whether it was created.
+
+    Raises SetupError where a local one lacks columns: an older version made it.
+    """
+    path = table_path(settings, table.full_name)
     if exists(spark, settings, table.full_name):
+        found = table.names if settings.lake_is_remote else delta_log.column_names(path)
+        if missing := sorted(set(table.names) - set(found)):
+            raise SetupError(
+                f"{table.full_name} has no column {', '.join(missing)}; run `python -m jobs migrate`"
+            )
         return False
-    path, schema = table_path(settings, table.full_name), spark.createDataFrame([], table.columns).schema
+    schema = spark.createDataFrame([], table.columns).schema
     checkpoints = str(delta_log.CHECKPOINT_EVERY) if settings.lake_is_remote else delta_log.NO_CHECKPOINTS
     wanted = PROPERTIES | {
         "delta.checkpointInterval": checkpoints,

@@ -17,6 +17,9 @@ from headwater.ledger import Entry
 from headwater.offsets import Ranges, of_topics
 from jobs.queries import Context
 
+# What is decided of a record by itself, in the order it is told in; all else is a duplicate.
+KEPT_OR_LEFT_OUT = ("silver", "dead", "no_consent", "filtered")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -80,7 +83,7 @@ class Balance:
     @property
     def duplicates(self) -> int:
         """Records whose event had come before."""
-        return self.total - sum(self.count(outcome) for outcome in ("silver", "dead", "no_consent"))
+        return self.total - sum(self.count(outcome) for outcome in KEPT_OR_LEFT_OUT)
 
     def reasons(self, stream: str) -> Counter[tuple[str, str]]:
         """A stream's dead rows by stage and first reason."""

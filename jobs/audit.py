@@ -1,13 +1,13 @@
 """audit: prove from the tables alone that every bronze record has exactly one outcome.
 
-Reads bronze, silver, ops.dead_letters and ops.ledger, writes nothing. A bronze record without a row of its
-own must be a duplicate of an event that silver has, or a refusal of consent; both are decided again from its
-bytes.
+Reads bronze, silver, ops.dead_letters, ops.filtered and ops.ledger, writes nothing. A bronze record without
+a row of its own must be a duplicate of an event that silver has, or a refusal of consent; both are decided
+again from its bytes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from operator import or_
+from operator import add, and_, or_
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -16,23 +16,22 @@ from pyspark.sql import functions as F
 from headwater.errors import QualityError
 from headwater.ledger import high_water
 from headwater.tables import read_table
+from jobs.outcomes import PLACE, WRITTEN, outcome_rows
 from jobs.queries import Context
 from schemas.contract import Contract, domain_contracts
 from schemas.tables import SILVER, bronze
 from sources.registry import schemas_for
 from transformations.classify import classify
-from transformations.dead_letters import STAGES
 from transformations.dedupe import identities
 
-PLACE = ["topic", "partition", "offset"]
-OUTCOMES = ("silver", "duplicate", "dead", "no_consent", "erased")
-_TABLES = ("bronze", "silver", "dead")
+OUTCOMES = (*WRITTEN, "duplicate", "no_consent", "erased")
+_TABLES = ("bronze", *WRITTEN)
 _LEFT = ("left_no_consent", "left_duplicate", "unexplained")
 _COUNTS = (
     *_TABLES,
     "refined",
     *[f"{table}_places" for table in _TABLES],
-    "in_both",
+    "in_many",
     "not_in_bronze",
     *_LEFT,
     "ledger_ingested",
@@ -58,16 +57,13 @@ def _count(context: Context, domain: str, contracts: Sequence[Contract]) -> BySt
     stream = F.create_map(*topics)[F.col("topic")].alias("stream")
     raw = read_table(spark, settings, bronze(domain).full_name).where(stream.isNotNull())
     done = _up_to(high_water(spark, settings, f"refine.{domain}"))
-    silver = reduce(
-        DataFrame.union,
-        [_places(read_table(spark, settings, SILVER[c.stream].full_name), c.sources) for c in contracts],
-    )
-    letters = read_table(spark, settings, "ops.dead_letters").where(F.col("stage").isin(*STAGES))
-    dead = _places(letters, [topic for c in contracts for topic in c.sources])
+    sources = [topic for c in contracts for topic in c.sources]
+    outcomes = outcome_rows(context, contracts).where(F.col("topic").isin(sources))
     # Kept, for each table of the lake that is read again costs a second.
-    records = _records(raw.select(*PLACE, done.alias("refined")), silver, dead).persist()
+    records = _records(raw.select(*PLACE, done.alias("refined")), outcomes).persist()
     try:
-        left = raw.join(records.where("refined > 0 AND silver = 0 AND dead = 0").select(*PLACE), PLACE)
+        nowhere = reduce(and_, [F.col(name) == 0 for name in WRITTEN], F.col("refined") > 0)
+        left = raw.join(records.where(nowhere).select(*PLACE), [*PLACE])
         parts = (_by_place(records, stream), _left_over(context, contracts, left), _ledger(context, domain))
     finally:
         records.unpersist()
@@ -76,24 +72,24 @@ def _count(context: Context, domain: str, contracts: Sequence[Contract]) -> BySt
     return {name: reduce(or_, [part.get(name, {}) for part in parts], nothing) for name in streams}
 
 
-def _records(raw: DataFrame, silver: DataFrame, dead: DataFrame) -> DataFrame:
-    """The rows that each record has in the three tables, counted side by side in one pass."""
-    rows = raw.withColumn("table", F.lit("bronze"))
-    for name, places in (("silver", silver), ("dead", dead)):
-        rows = rows.unionByName(
-            places.select(*PLACE, F.lit(False).alias("refined"), F.lit(name).alias("table"))
-        )
+def _records(raw: DataFrame, outcomes: DataFrame) -> DataFrame:
+    """The rows that each record has in the tables, counted side by side in one pass."""
+    rows = raw.withColumn("table", F.lit("bronze")).unionByName(
+        outcomes.select(*PLACE, F.lit(False).alias("refined"), F.col("was").alias("table"))
+    )
     counted = [F.count_if(F.col("table") == name).alias(name) for name in _TABLES]
     return rows.groupBy(*PLACE).agg(*counted, F.count_if("refined").alias("refined"))
 
 
 def _by_place(records: DataFrame, stream: Column) -> ByStream:
     there = {name: F.col(name) > 0 for name in _TABLES}
+    outcomes = reduce(add, [there[name].cast("int") for name in WRITTEN])
+    rows = reduce(add, [F.col(name) for name in WRITTEN])
     found = records.groupBy(stream).agg(
         *[F.sum(name).alias(name) for name in (*_TABLES, "refined")],
         *[F.count_if(there[name]).alias(f"{name}_places") for name in _TABLES],
-        F.sum(F.when(there["dead"], F.col("silver"))).alias("in_both"),
-        F.sum(F.when(~there["bronze"], F.col("silver") + F.col("dead"))).alias("not_in_bronze"),
+        F.count_if(outcomes > 1).alias("in_many"),
+        F.sum(F.when(~there["bronze"], rows)).alias("not_in_bronze"),
     )
     return _by_stream(found)
 
@@ -110,11 +106,6 @@ def _up_to(done: dict[str, int]) -> Column:
     known = F.create_map(*[F.lit(part) for pair in done.items() for part in pair])
     place = F.concat_ws("-", "topic", F.col("partition").cast("string"))
     return F.col("offset") <= F.coalesce(F.try_element_at(known, place), F.lit(-1))
-
-
-def _places(rows: DataFrame, topics: Iterable[str]) -> DataFrame:
-    mine = rows.where(F.col("source_topic").isin(*topics))
-    return mine.select(*[F.col(f"source_{part}").alias(part) for part in PLACE])
 
 
 def _left_over(context: Context, contracts: Sequence[Contract], rows: DataFrame) -> ByStream:
@@ -147,16 +138,18 @@ def _faults(counts: dict[str, int]) -> list[str]:
         ("bronze holds a record twice", "bronze", "bronze_places"),
         ("silver holds a record twice", "silver", "silver_places"),
         ("dead_letters holds a record twice", "dead", "dead_places"),
+        ("filtered holds a record twice", "filtered", "filtered_places"),
         ("bronze and the ledger of ingest differ", "bronze", "ledger_ingested"),
         ("refined records and the ledger differ", "refined", "ledger_in_rows"),
         ("silver and the ledger differ", "silver", "ledger_silver"),
         ("dead letters and the ledger differ", "dead", "ledger_dead"),
+        ("filtered records and the ledger differ", "filtered", "ledger_filtered"),
         ("duplicates and the ledger differ", "left_duplicate", "ledger_duplicate"),
         ("refusals of consent and the ledger differ", "left_no_consent", "ledger_no_consent"),
     ]
     found = [f"{text} ({counts[a]} and {counts[b]})" for text, a, b in pairs if counts[a] != counts[b]]
     nothing = [
-        ("records in silver and dead_letters at once", "in_both"),
+        ("records with more than one outcome", "in_many"),
         ("rows from no bronze record", "not_in_bronze"),
         ("records with no outcome", "unexplained"),
     ]

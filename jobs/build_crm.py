@@ -26,7 +26,7 @@ from headwater.tables import checkpoint_path, ensure_table, frame_of, read_table
 from jobs.queries import Context
 from jobs.recount import with_gone
 from schemas.gold import CRM_PIPELINE, CRM_PIPELINE_DAILY, LEAD_FUNNEL_DAILY, LEAD_JOURNEY
-from schemas.tables import CRM_CONTACTS, CRM_LEADS, CRM_OPPORTUNITIES, LEADS, Table, column_names
+from schemas.tables import CRM_CONTACTS, CRM_LEADS, CRM_OPPORTUNITIES, LEADS, Table
 from transformations.journey import funnel, journeys
 from transformations.pipeline import pipeline, pipeline_daily
 
@@ -172,7 +172,7 @@ class BuildCrm:
 
 def _said(table: Table) -> list[str]:
     """What rows of gold are compared by: the version grows with each replacement, and says nothing else."""
-    return [name for name in column_names(table.columns) if name != "row_version"]
+    return [name for name in table.names if name != "row_version"]
 
 
 def _key(table: Table) -> list[str]:

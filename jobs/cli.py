@@ -230,6 +230,15 @@ def reconcile(
 
 
 @app.command()
+def maintain(
+    run_id: RunId = None, dry_run: DryRun = False, status_file: StatusFile = None, env: Env = None
+) -> None:
+    """Drop the months of PostgreSQL's CRM tables that are older than retention.crm_months, and make those to
+    come; once a day."""
+    launch(Launch("maintain", (), True, run_id, dry_run, status_file, env))
+
+
+@app.command()
 def archive(
     domain: Domains = None,
     once: Once = False,

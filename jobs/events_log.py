@@ -1,8 +1,9 @@
 """events log: what refine has done → PostgreSQL's analytics.crm_events_log, a row for each record of Kafka.
 
 Keyed by event time and place. Reads the ledger, whose entries say which records are accounted for; what
-became of each is where its row is: in silver (processed), in dead_letters (failed), or in neither, for its
-event had come before (skipped). Safe to run again: a record that is in the log stays as it is.
+became of each is where its row is: in silver (processed), in dead_letters (failed), in filtered (skipped,
+with the filter's name), or nowhere, for its event had come before (skipped). Safe to run again: a record that
+is in the log stays as it is.
 """
 
 from collections.abc import Iterable
@@ -18,9 +19,10 @@ from headwater.files import delete_folder
 from headwater.metrics import EVENTS
 from headwater.offsets import Span, merged, span_of, within
 from headwater.tables import checkpoint_path, ensure_table, read_table, stream_table
+from jobs.outcomes import PLACE, SOURCE, placed, tables_of
 from jobs.queries import Context
 from schemas.contract import domain_contracts
-from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, Table, bronze
+from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, SILVER, Table, bronze
 from sinks.postgres_events import LogSink
 from sources.registry import RegistrySchemas
 from transformations.classify import classify
@@ -29,8 +31,6 @@ from transformations.validate import EARLIEST_US
 
 SYSTEM = "log"
 DOMAINS = ("crm",)
-_RECORD = ("topic", "partition", "offset")
-_PLACE = ("source_topic", "source_partition", "source_offset")
 _TOLD = ("event_id", "event_type", "metadata")
 
 
@@ -51,7 +51,7 @@ class EventsLog:
     def prepare(self) -> None:
         """Check the log; with --from-start empty it and forget the checkpoint, once."""
         spark, settings = self.context.spark, self.context.settings
-        for table in (bronze(self.domain), *self._silver_tables, DEAD_LETTERS, LEDGER):
+        for table in (bronze(self.domain), *tables_of(self.contracts), LEDGER):
             ensure_table(spark, settings, table)
         if self._reset_due:
             self.sink.reset()
@@ -95,11 +95,11 @@ class EventsLog:
         """A row of the log for each record of these ranges."""
         spark, settings = self.context.spark, self.context.settings
         raw = read_table(spark, settings, bronze(self.domain).full_name).where(within(spans))
-        there = within(spans, *_PLACE)
+        there = within(spans, *SOURCE)
         silver = [
             read_table(spark, settings, table.full_name)
             .where(there)
-            .select(*_TOLD, *_PLACE, "tenant_id", "event_time", "row_version", *_became("processed"))
+            .select(*_TOLD, *SOURCE, "tenant_id", "event_time", "row_version", *_became("processed"))
             for table in self._silver_tables
         ]
         dead = read_table(spark, settings, DEAD_LETTERS.full_name)
@@ -107,21 +107,23 @@ class EventsLog:
         version = F.lit(0).cast("bigint").alias("row_version")
         became = _became("failed", codes, "replay_count")
         failed = dead.where(there & F.col("stage").isin(*STAGES)).select(
-            *_nothing(*_TOLD), *_PLACE, "tenant_id", "event_time", version, *became
+            *_nothing(*_TOLD), *SOURCE, "tenant_id", "event_time", version, *became
         )
-        done = reduce(DataFrame.unionByName, silver, failed)
+        left_out = read_table(spark, settings, FILTERED.full_name).where(there)
+        why = F.concat(F.lit("filtered: "), F.col("filter"))
+        filtered = left_out.select(
+            *_nothing(*_TOLD), *SOURCE, "tenant_id", "event_time", version, *_became("skipped", why)
+        )
+        done = reduce(DataFrame.unionByName, [*silver, filtered], failed)
         arrived = raw.select(*_renamed(), "ingested_at")
-        known = done.join(arrived, [*_PLACE], "left")
+        known = done.join(arrived, [*SOURCE], "left")
         known = known.withColumn("event_time", _logged_at()).drop("ingested_at")
         return known.unionByName(self._skipped(raw, done))
 
     def _skipped(self, raw: DataFrame, done: DataFrame) -> DataFrame:
         """The records that are in no table: their events had come before."""
         settings = self.context.settings
-        place = done.select(
-            *[F.col(theirs).alias(ours) for theirs, ours in zip(_PLACE, _RECORD, strict=True)]
-        )
-        rest = raw.join(place, [*_RECORD], "left_anti")
+        rest = raw.join(done.select(*placed()), [*PLACE], "left_anti")
         said = rest.transform(classify(*self.contracts, schema_of=RegistrySchemas(settings.registry)))
         told = [
             F.coalesce(*[F.col(f"{table.name}.{name}") for table in self._silver_tables]).alias(name)
@@ -141,7 +143,7 @@ def _logged_at() -> Column:
 
 
 def _renamed() -> list[Column]:
-    return [F.col(ours).alias(theirs) for ours, theirs in zip(_RECORD, _PLACE, strict=True)]
+    return [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]
 
 
 def _nothing(*columns: str) -> list[Column]:

@@ -122,7 +122,7 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
 
 def _session(order: Launch, settings: Settings) -> SparkSession:
     app = f"headwater {order.job}"
-    if order.job in ("import-files", "extract-marketo", "archive") or (
+    if order.job in ("import-files", "extract-marketo", "archive", "maintain") or (
         order.job == "deliver" and order.to in loops(settings, *order.domains)
     ):
         # Spark may be needed for large files, for a table that is new, or by a remote lake.

@@ -24,6 +24,7 @@ class Totals:
     dead: int = 0
     no_consent: int = 0
     erased: int = 0
+    filtered: int = 0
 
     def add(self, **counts: int) -> None:
         """Add counts by name."""

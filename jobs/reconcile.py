@@ -109,6 +109,8 @@ def _expected(context: Context, system: str, side: Side) -> dict[bytes, bytes]:
     letters = read_table(spark, settings, "ops.dead_letters").where(F.col("stage") == f"sink:{system}")
     refused = letters.select("source_topic", "source_partition", "source_offset")
     rows = read_table(spark, settings, side.source.full_name).transform(side.expected)
+    if first := side.since(settings):
+        rows = rows.where(F.col("event_time") >= F.lit(first))
     kept = rows.join(F.broadcast(refused), refused.columns, "left_anti")
     strict = F.md5(F.concat(*[_framed(side.text(name)) for name in side.columns]))
     made = F.unhex(strict) if side.columns else F.lit(bytes(16))

@@ -2,7 +2,7 @@
 
 The dedupe state is rebuilt by reading bronze from its start. Records up to the old high water (the ledger's
 entries under earlier query ids) pass through the dedupe operator and nowhere else. Until the query has read
-past everything that silver and dead_letters hold, survivors are also held against those tables: a crash may
+past everything that the tables hold, survivors are also held against those tables: a crash may
 have left rows written and not accounted for, and an event may be met in another order than the first time.
 """
 
@@ -15,10 +15,10 @@ from pyspark.sql import functions as F
 from headwater.ledger import high_water
 from headwater.log import logger
 from headwater.tables import is_empty, read_table
+from jobs.outcomes import PLACE, outcome_rows, tables_of
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import DEAD_LETTERS, SILVER
-from transformations.dead_letters import STAGES
+from schemas.tables import SILVER
 from transformations.dedupe import identities
 
 _log = logger(__name__)
@@ -51,20 +51,14 @@ class Recovery:
 
     def _written_offsets(self) -> dict[str, int]:
         spark, settings = self.context.spark, self.context.settings
-        tables = [DEAD_LETTERS, *[SILVER[contract.stream] for contract in self.contracts]]
-        if all(is_empty(spark, settings, table.full_name) for table in tables):
+        if all(is_empty(spark, settings, table.full_name) for table in tables_of(self.contracts)):
             return {}
         found = self._written().groupBy("topic", "partition").agg(F.max("offset").alias("last")).collect()
         return {f"{row['topic']}-{row['partition']}": row["last"] for row in found}
 
     def _written(self) -> DataFrame:
-        """(topic, partition, offset) of every row of these streams in silver and refine's dead letters."""
-        streams = [c.stream for c in self.contracts]
-        dead = read_table(self.context.spark, self.context.settings, DEAD_LETTERS.full_name)
-        dead = dead.where(F.col("stage").isin(*STAGES) & F.col("stream").isin(streams))
-        place = [F.col(f"source_{part}").alias(part) for part in ("topic", "partition", "offset")]
-        every = [dead, *[self._silver(contract) for contract in self.contracts]]
-        return reduce(DataFrame.union, [rows.select(*place) for rows in every]).distinct()
+        """(topic, partition, offset) of every record of these streams that has a row."""
+        return outcome_rows(self.context, self.contracts).select(*PLACE).distinct()
 
     def _silver(self, contract: Contract) -> DataFrame:
         return read_table(self.context.spark, self.context.settings, SILVER[contract.stream].full_name)

@@ -1,8 +1,8 @@
-"""refine: bronze.<domain> → silver.<entity> and ops.dead_letters, one outcome per record.
+"""refine: bronze.<domain> → silver.<entity>, ops.dead_letters and ops.filtered, one outcome per record.
 
 Keyed by the stream's dedupe key within its window. Safe to run again: appends carry query id and batch id;
-after a lost checkpoint bronze is read again to rebuild the dedupe state, and what silver and dead_letters
-have is left out.
+after a lost checkpoint bronze is read again to rebuild the dedupe state, and what the tables have is left
+out.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,27 @@ from headwater.metrics import DEAD, EVENTS, WARNED
 from headwater.offsets import last_offsets, observe_places, observed_ranges
 from headwater.tables import append_once, append_rows, ensure_table, stream_table
 from headwater.version import CODE_VERSION
-from jobs.accounting import Balance, Size, check_balance, check_breaker, count_groups, ledger_entries
+from jobs.accounting import (
+    KEPT_OR_LEFT_OUT,
+    Balance,
+    Size,
+    check_balance,
+    check_breaker,
+    count_groups,
+    ledger_entries,
+)
 from jobs.for_ever import without_earlier
+from jobs.outcomes import tables_of
 from jobs.queries import Context
 from jobs.recovery import Recovery
 from jobs.resume import Mark, Resume
 from jobs.runs import record_decision
 from schemas.contract import domain_contracts
 from schemas.overlay import overlaid
-from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, bronze
+from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, SILVER, Table, bronze
 from sources.registry import schemas_for
 from transformations.classify import classify, silver_rows, silver_table
-from transformations.dead_letters import to_dead_letters
+from transformations.dead_letters import to_dead_letters, to_filtered
 from transformations.dedupe import first_within, stamped
 
 # Distinct (stream, tenant) pairs that one batch can be told apart by; beyond, duplicates are counted without
@@ -50,19 +59,20 @@ class Refine:
         self.domain = domain
         self.name = f"refine.{domain}"
         self.every_s = context.settings.streams.triggers.refine_s
-        self.contracts = sorted(overlaid(domain_contracts(domain)).values(), key=lambda c: c.stream)
+        found = overlaid(domain_contracts(domain), context.settings.streams.overlays)
+        self.contracts = sorted(found.values(), key=lambda c: c.stream)
         self.bronze = bronze(domain)
-        self.silver = [SILVER[c.stream] for c in self.contracts]
         self.reads: tuple[str, ...] = (self.bronze.full_name,)
         self.places = [(t, p) for c in self.contracts for t, n in c.sources.items() for p in range(n)]
         self.recovery = Recovery(context, self.name, self.contracts)
         self.resume = Resume(context, self.name, self.contracts)
         # Made once: calls into the JVM, which every small batch would feel.
         self.dead_letters = to_dead_letters(CODE_VERSION, {c.stream: c.version for c in self.contracts})
+        self.filtered = to_filtered(CODE_VERSION)
 
     def prepare(self) -> None:
         """Create the tables; see whether an earlier checkpoint's work is to be left out."""
-        for table in (self.bronze, *self.silver, DEAD_LETTERS, LEDGER):
+        for table in (self.bronze, *tables_of(self.contracts), LEDGER):
             ensure_table(self.context.spark, self.context.settings, table)
         self.recovery.prepare()
         self.resume.is_first = True
@@ -86,7 +96,7 @@ class Refine:
         return seen.transform(first_within(widest))
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
-        """Count, check the sum, then append to silver and dead_letters, then to the ledger."""
+        """Count, check the sum, then append to the tables, to the ledger last."""
         this = query_id(batch)
         fail_at(self.name, "offsets")
         fail_during(self.name, "task", lambda: busy(self.context.spark))
@@ -134,7 +144,8 @@ class Refine:
 
     def _append(self, batch: DataFrame, balance: Balance, mark: Mark, *, begun: bool) -> None:
         """Each table once under the batch's mark; what is left of one that was `begun`, under another."""
-        marks = {t: self.resume.mark_for(t, mark) if begun else mark for t in (DEAD_LETTERS, *self.silver)}
+        tables = tables_of(self.contracts)
+        marks = {t: self.resume.mark_for(t, mark) if begun else mark for t in tables}
         fresh = batch.where(~F.col("accounted") & ~F.col("written"))
         spark, settings = self.context.spark, self.context.settings
         due = [c for c in self.contracts if balance.size("silver", c.stream).rows]
@@ -149,37 +160,36 @@ class Refine:
                 table = SILVER[contract.stream]
                 append_once(rows, settings, table.full_name, *marks[table])
         self.context.written.update(SILVER[contract.stream].full_name for contract in due)
-        if (size := balance.size("dead")).rows:
-            self._append_dead(fresh.transform(self.dead_letters), size, marks[DEAD_LETTERS])
-            self.context.written.update((DEAD_LETTERS.full_name,))
+        beside = (("dead", DEAD_LETTERS, self.dead_letters), ("filtered", FILTERED, self.filtered))
+        for outcome, table, made in beside:
+            if (size := balance.size(outcome)).rows:
+                self._append_beside(fresh.transform(made), table, size, marks[table])
+                self.context.written.update((table.full_name,))
 
     @cached_property
     def _silver_rows(self) -> dict[str, Callable[[DataFrame], DataFrame]]:
         """Made once, and not before there is a batch that Spark writes: some hundred calls into the JVM."""
         return {contract.stream: silver_rows(contract) for contract in self.contracts}
 
-    def _append_dead(self, letters: DataFrame, size: Size, mark: tuple[str, int]) -> None:
-        spark, settings, name = self.context.spark, self.context.settings, DEAD_LETTERS.full_name
+    def _append_beside(self, rows: DataFrame, table: Table, size: Size, mark: Mark) -> None:
+        spark, settings, name = self.context.spark, self.context.settings, table.full_name
         if self._is_few(size):
-            append_rows(spark, letters.toArrow(), settings, name, mark)
+            append_rows(spark, rows.toArrow(), settings, name, mark)
         else:
-            append_once(letters.coalesce(1), settings, name, *mark)
+            append_once(rows.coalesce(1), settings, name, *mark)
 
     def _is_few(self, size: Size) -> bool:
         here = not self.context.settings.lake_is_remote
         return here and size.rows <= FEW_ROWS and size.bytes <= FEW_BYTES
 
     def _report(self, balance: Balance, entries: list[Entry]) -> None:
-        counts = {outcome: balance.count(outcome) for outcome in ("silver", "dead", "no_consent")}
+        counts = {outcome: balance.count(outcome) for outcome in KEPT_OR_LEFT_OUT}
+        rows_out = counts.pop("silver")
         self.context.totals.add(
-            rows_in=balance.total,
-            rows_out=counts["silver"],
-            duplicate=balance.duplicates,
-            dead=counts["dead"],
-            no_consent=counts["no_consent"],
+            rows_in=balance.total, rows_out=rows_out, duplicate=balance.duplicates, **counts
         )
         for entry in entries:
-            for outcome in ("silver", "dead", "no_consent", "duplicate"):
+            for outcome in (*KEPT_OR_LEFT_OUT, "duplicate"):
                 EVENTS.labels(self.name, entry.stream, outcome).inc(getattr(entry, outcome))
         for contract in self.contracts:
             for (stage, reason), count in balance.reasons(contract.stream).items():

@@ -26,6 +26,7 @@ from jobs.import_files import ImportFiles
 from jobs.import_one import import_one
 from jobs.ingest import Ingest
 from jobs.loops import enabled_loops, loops
+from jobs.maintain import maintain
 from jobs.migrate import migrate
 from jobs.queries import Context, Loop, Query
 from jobs.reconcile import reconcile
@@ -137,6 +138,10 @@ def _migrate(context: Context, order: Any) -> dict[str, Any]:
     return {"changes": migrate(context)}
 
 
+def _maintain(context: Context, order: Any) -> dict[str, Any]:
+    return {"maintained": maintain(context)}
+
+
 def _audit(context: Context, order: Any) -> dict[str, Any]:
     return {"audit": audit(context, order.domains[0])}
 
@@ -174,4 +179,5 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "close-period": _close_period,
     "explain-bill": _explain_bill,
     "archive": _archive,
+    "maintain": _maintain,
 }

@@ -7,7 +7,6 @@ against what the tables have of its offsets. Of a local lake: of another nobody 
 """
 
 from collections.abc import Sequence
-from functools import reduce
 from itertools import count
 
 from pyspark.sql import DataFrame
@@ -15,16 +14,13 @@ from pyspark.sql import functions as F
 
 from headwater.log import logger
 from headwater.offsets import Ranges, span_of, within
-from headwater.tables import read_table, was_appended
+from headwater.tables import was_appended
+from jobs.outcomes import PLACE, outcome_rows, tables_of
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import DEAD_LETTERS, LEDGER, SILVER, Table
-from transformations.dead_letters import STAGES
-from transformations.dedupe import identity_of
+from schemas.tables import LEDGER, Table
 
 Mark = tuple[str, int]
-_PLACE = ("topic", "partition", "offset")
-_SOURCE = tuple(f"source_{part}" for part in _PLACE)
 _log = logger(__name__)
 
 
@@ -35,7 +31,7 @@ class Resume:
         self._context = context
         self._name = name
         self._contracts = contracts
-        self._tables = [DEAD_LETTERS, *[SILVER[contract.stream] for contract in contracts]]
+        self._tables = tables_of(contracts)
         self.is_first = True
 
     def was_begun(self, mark: Mark) -> bool:
@@ -64,33 +60,16 @@ class Resume:
         rows. What is not there, but is an event that silver has, is a duplicate.
         """
         _log.warning("resumed", query=self._name)
-        there = self._there(ranges)
+        spans = [span_of(place, counted.first, counted.last) for place, counted in ranges.items()]
+        there = outcome_rows(self._context, self._contracts).where(within(spans))
         known = there.where("was = 'silver'").select("dedupe_hash", F.lit(True).alias("known")).distinct()
-        mine = rows.join(there.select(*_PLACE, "was"), [*_PLACE], "left").join(known, "dedupe_hash", "left")
+        mine = rows.join(there.select(*PLACE, "was"), [*PLACE], "left").join(known, "dedupe_hash", "left")
         again = F.col("was").isNull() & (F.col("outcome") == "silver") & F.col("known")
         outcome = F.when(again, "duplicate").otherwise(F.coalesce("was", "outcome"))
         written = F.col("written") | F.col("was").isNotNull()
         mine = mine.withColumns({"outcome": outcome, "written": written}).drop("was", "known")
-        gone = there.join(rows.select(*_PLACE), [*_PLACE], "left_anti").select(
-            *_PLACE, "stream", "tenant_id", F.col("was").alias("outcome"),
+        gone = there.join(rows.select(*PLACE), [*PLACE], "left_anti").select(
+            *PLACE, "stream", "tenant_id", F.col("was").alias("outcome"),
             F.lit(False).alias("accounted"), F.lit(True).alias("written"), F.lit(0).alias("size"),
         )  # fmt: skip
         return mine.unionByName(gone, allowMissingColumns=True)
-
-    def _there(self, ranges: Ranges) -> DataFrame:
-        """(topic, partition, offset), stream, tenant_id, what it `was`, and of events the `dedupe_hash`."""
-        spark, settings = self._context.spark, self._context.settings
-        spans = [span_of(place, counted.first, counted.last) for place, counted in ranges.items()]
-        mine = within(spans, *_SOURCE)
-        place = [F.col(theirs).alias(ours) for theirs, ours in zip(_SOURCE, _PLACE, strict=True)]
-        dead = read_table(spark, settings, DEAD_LETTERS.full_name).where(mine & F.col("stage").isin(*STAGES))
-        nothing = F.lit(None).cast("string").alias("dedupe_hash")
-        found = [dead.select(*place, "stream", "tenant_id", F.lit("dead").alias("was"), nothing)]
-        for contract in self._contracts:
-            rows = read_table(spark, settings, SILVER[contract.stream].full_name).where(mine)
-            stream, identity = (
-                F.lit(contract.stream).alias("stream"),
-                identity_of(contract).alias("dedupe_hash"),
-            )
-            found.append(rows.select(*place, stream, "tenant_id", F.lit("silver").alias("was"), identity))
-        return reduce(DataFrame.union, found)

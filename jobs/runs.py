@@ -15,7 +15,7 @@ from jobs.queries import Context
 from schemas.tables import JOB_RUNS
 
 _log = logger(__name__)
-_COUNTS = ("rows_in", "rows_out", "duplicate", "dead", "no_consent", "erased")
+_COUNTS = ("rows_in", "rows_out", "duplicate", "dead", "no_consent", "erased", "filtered")
 SCHEMA = pa.schema(
     [
         *[(name, pa.string()) for name in ("job", "run_id", "status")],

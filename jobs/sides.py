@@ -9,6 +9,7 @@ import ipaddress
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from decimal import Context as DecimalContext
 from decimal import Decimal
 from functools import lru_cache
@@ -21,6 +22,7 @@ from pyspark.sql import functions as F
 
 from headwater.postgres import writer_conninfo
 from headwater.settings import Settings
+from jobs.maintain import kept_from
 from schemas.tables import Table
 from sinks.postgres_tables import PostgresTable
 
@@ -36,11 +38,16 @@ def _all(rows: DataFrame) -> DataFrame:
     return rows
 
 
+def _for_ever(_: Settings) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Side:
     """A destination's rows of `source`. `text` is the lake's text form of a column; columns that are `loose`
     have many forms. `name` is how it is told of. `expected` picks the rows that it must have. Of rows with
-    one row_version that with the most in `ties` is the newest; null is 0."""
+    one row_version that with the most in `ties` is the newest; null is 0. Events from before `since` are not
+    compared: a destination need not keep them."""
 
     name: str
     source: Table
@@ -51,6 +58,7 @@ class Side:
     rows: Callable[[Settings], Iterator[Found]]
     expected: Callable[[DataFrame], DataFrame] = _all
     ties: tuple[str, ...] = ()
+    since: Callable[[Settings], date | None] = _for_ever
 
     def newest(self) -> Column:
         """What is highest in the newest row of a key."""
@@ -99,7 +107,11 @@ _LOOSE = ("metadata", "ip_address", "latency_ms", "avg_latency_ms")
 
 
 def postgres_side(
-    name: str, source: Table, table: PostgresTable, expected: Callable[[DataFrame], DataFrame] = _all
+    name: str,
+    source: Table,
+    table: PostgresTable,
+    expected: Callable[[DataFrame], DataFrame] = _all,
+    since: Callable[[Settings], date | None] = _for_ever,
 ) -> Side:
     """A table of PostgreSQL against the table of the lake that is delivered to it."""
     named = dict.fromkeys(table.columns)
@@ -115,10 +127,13 @@ def postgres_side(
         with psycopg.connect(writer_conninfo(settings.postgres, "headwater reconcile", "")) as connection:
             with connection.cursor(name="reconcile") as cursor:
                 cursor.itersize = PAGE
-                for key, strict_digest, *texts in cursor.execute(_query(table, strict, loose)):
+                query, first = _query(table, strict, loose), since(settings)
+                if first:
+                    query += sql.SQL(" WHERE event_timestamp >= {}").format(sql.Literal(first))
+                for key, strict_digest, *texts in cursor.execute(query):
                     yield key, strict_digest, tuple(texts)
 
-    return Side(name, source, tuple(table.key), strict, text, loose, rows, expected)
+    return Side(name, source, tuple(table.key), strict, text, loose, rows, expected, since=since)
 
 
 def events_side(name: str, source: Table, table: PostgresTable) -> Side:
@@ -128,7 +143,7 @@ def events_side(name: str, source: Table, table: PostgresTable) -> Side:
         told = Window.partitionBy("tenant_id", "event_id").orderBy("refined_at", "row_version")
         return rows.withColumn("nth", F.row_number().over(told)).where("nth = 1").drop("nth")
 
-    return postgres_side(name, source, table, first)
+    return postgres_side(name, source, table, first, kept_from)
 
 
 def _query(table: PostgresTable, strict: tuple[str, ...], loose: tuple[str, ...]) -> sql.Composed:

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headwater.tables import read_table
-from jobs.audit import PLACE
+from jobs.outcomes import PLACE, outcome_rows, placed
 from jobs.queries import Context
 from schemas.contract import Contract
 from schemas.tables import SILVER, bronze
@@ -40,26 +40,29 @@ def _fates(context: Context, contracts: Sequence[Contract], prefixes: tuple[str,
     )
     refused = F.coalesce(*[_refused(contract) for contract in contracts])
     mine = raw.select(*PLACE, own.alias("own"), prefix.alias("prefix"), refused.alias("refused"))
-    place = [F.col(f"source_{part}").alias(part) for part in PLACE]
     silver = reduce(
         DataFrame.unionByName,
         [
-            read_table(spark, settings, SILVER[contract.stream].full_name).select(*place, _own(contract))
+            read_table(spark, settings, SILVER[contract.stream].full_name).select(*placed(), _own(contract))
             for contract in contracts
         ],
     )
     kept = silver.select(*PLACE, F.lit(True).alias("kept"))
     keys = silver.select("topic", "own", F.lit(True).alias("known")).distinct()
     letters = read_table(spark, settings, "ops.dead_letters").where(F.col("stage").isin("decode", "validate"))
-    dead = letters.select(*place, F.element_at("reasons", 1)["code"].alias("code"))
+    dead = letters.select(*placed(), F.element_at("reasons", 1)["code"].alias("code"))
+    left_out = outcome_rows(context, contracts).where("was = 'filtered'").select(*PLACE, "was")
     fate = (
         F.when(F.col("kept"), "silver")
         .when(F.col("code").isNotNull(), "dead")
+        .when(F.col("was").isNotNull(), "filtered")
         .when(F.col("refused"), "no_consent")
         .when(F.col("known"), "duplicate")
         .otherwise("unexplained")
     )
-    found = mine.where(F.col("prefix").isNotNull()).join(kept, PLACE, "left").join(dead, PLACE, "left")
+    found = mine.where(F.col("prefix").isNotNull())
+    for rows in (kept, dead, left_out):
+        found = found.join(rows, [*PLACE], "left")
     return found.join(keys, ["topic", "own"], "left").select("prefix", fate.alias("fate"), "code")
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from headwater.text import snake_case
 from schemas.contract import Field, contracts
 from schemas.gold import GOLD
-from schemas.tables import OPS, SILVER, UPLOADED_ROWS, Table, bronze, column_names, silver_tables
+from schemas.tables import OPS, SILVER, UPLOADED_ROWS, Table, bronze, silver_tables
 
 # Hold whole records, or what nobody has described, and so perhaps anything; keys are of the caller's making.
 RAW = frozenset(
@@ -63,6 +63,8 @@ COLUMNS = {
     "dead": "Records that became dead letters.",
     "no_consent": "Records that were left out, for consent was refused.",
     "erased": "Records that were erased.",
+    "filtered": "Records that were left out, for their tenant does not want them.",
+    "filter": "The tenant's filter that left it out.",
 }
 
 _EVENT_ID = "The CRM's own id of the event."
@@ -221,7 +223,7 @@ def comments(table: Table) -> dict[str, str]:
     """Column → what it holds, of all columns of the table, in their order. Raises KeyError for one that
     nobody has described."""
     said = COLUMNS | _by_contracts(table) | TABLES.get(table.full_name, {})
-    return {name: said[name] for name in column_names(table.columns)}
+    return {name: said[name] for name in table.names}
 
 
 def _by_contracts(table: Table) -> dict[str, str]:

@@ -4,7 +4,7 @@ The compiled form is plain data (no Spark), so that the API can use it too.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -17,6 +17,7 @@ from open_data_contract_standard import model as odcs
 
 from headwater.errors import SetupError
 from headwater.text import nfc, snake_case
+from schemas.lines import refuse_unknown
 
 ROW_LIMIT_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -75,14 +76,23 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Filter:
+    """What a tenant wants of a stream: of the valid events those that meet all `conditions`, or, unless it
+    `keeps`, all but those. A condition is a field that has nothing but what is asked of it."""
+
+    name: str
+    keeps: bool
+    conditions: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
 class Contract:
     """A stream: where it comes from, what identifies an event, which fields it has.
 
     `refused_topic` holds what the HTTP API refused of it: bodies, with the reasons in the headers.
     `unique_for_ever`: of its events silver has each once, also when one comes again after the window.
     `tenant_again` is a field that, where it is said, must name the same tenant. `format`: json, or avro in
-    Confluent's framing. `overlays`: of tenants with rules of their own, these rules, each as a field that has
-    nothing else (schemas/overlay.py).
+    Confluent's framing. `rules` and `filters` are those of single tenants (schemas/overlay.py).
     """
 
     stream: str
@@ -101,7 +111,8 @@ class Contract:
     refused_topic: str | None = None
     unique_for_ever: bool = False
     tenant_again: str | None = None
-    overlays: tuple[tuple[str, tuple[Field, ...]], ...] = ()
+    rules: tuple[tuple[str, tuple[Field, ...]], ...] = ()
+    filters: tuple[tuple[str, tuple[Filter, ...]], ...] = ()
 
     @property
     def sources(self) -> dict[str, int]:
@@ -303,22 +314,3 @@ def field_schema(field: Field) -> dict[str, Any]:
 def _validator() -> jsonschema_rs.Validator:
     text = (resources.files("open_data_contract_standard") / "schema.json").read_text(encoding="utf-8")
     return jsonschema_rs.validator_for(json.loads(text))
-
-
-def refuse_unknown(text: str, origin: str, document: Any, validator: jsonschema_rs.Validator) -> None:
-    """Raise at the first thing that the validator does not take, with its line."""
-    for error in validator.iter_errors(document):
-        line = line_of(yaml.compose(text), list(error.instance_path), error.message)
-        raise SetupError(f"{origin}:{line}: {error.message}")
-
-
-def line_of(node: yaml.Node | None, path: Sequence[str | int], message: str = "") -> int:
-    """The line of the node at `path`, or of the one of its keys that the message quotes."""
-    for step in path:
-        if isinstance(node, yaml.MappingNode):
-            node = next((v for k, v in node.value if k.value == step), node)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-    keys = [k for k, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-    named = next((k for k in keys if f"'{k.value}'" in message), node)
-    return named.start_mark.line + 1 if named else 1

@@ -1,6 +1,7 @@
-"""Rules of single tenants: schemas/overlays/<stream>.yaml, laid over the stream's contract.
+"""Rules and filters of single tenants: schemas/overlays/<stream>.yaml, laid over the stream's contract.
 
-They are asked after the contract's own rules, of that tenant's records alone. So an overlay narrows and never
+They are asked after the contract's own rules, of that tenant's records alone: first the filters, which say
+what the tenant does not want, then the rules, which say what is wrong. So an overlay narrows and never
 widens: what the contract refuses, no overlay lets in. One that tries to is refused where that can be told.
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -21,13 +22,13 @@ from schemas.contract import (
     EPOCH_MS,
     Contract,
     Field,
+    Filter,
     compile_field,
     contracts,
     field_schema,
-    line_of,
-    refuse_unknown,
     walk,
 )
+from schemas.lines import line_of, read_strictly
 
 _FOLDER = "overlays"
 _ENDING = ".yaml"
@@ -66,31 +67,50 @@ _RULE: dict[str, Any] = {
         },
     },
 }
+_RULES = {"type": "array", "minItems": 1, "items": _RULE}
+_FILTER: dict[str, Any] = {
+    "type": "object",
+    "required": ["name"],
+    "additionalProperties": False,
+    "minProperties": 2,
+    "maxProperties": 2,
+    # The name is told: in the log, in metrics, in ops.filtered.
+    "properties": {
+        "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,39}$"},
+        "keep": _RULES,
+        "drop": _RULES,
+    },
+}
 _DOCUMENT = {
     "type": "object",
-    "required": ["tenants"],
+    "minProperties": 1,
     "additionalProperties": False,
     "properties": {
-        "tenants": {
+        section: {
             "type": "object",
             "minProperties": 1,
-            "additionalProperties": {"type": "array", "minItems": 1, "items": _RULE},
+            "additionalProperties": {"type": "array", "minItems": 1, "items": item},
         }
+        for section, item in (("rules", _RULE), ("filters", _FILTER))
     },
 }
 
 
-def overlaid(found: Mapping[str, Contract], folder: Traversable | None = None) -> dict[str, Contract]:
-    """The contracts, each with the overlay that the folder has for its stream, if any.
+def overlaid(found: Mapping[str, Contract], folder: Path | None = None) -> dict[str, Contract]:
+    """The contracts, each with the overlay that the folder has for its stream, if any; None: those shipped.
 
-    Raises SetupError, with file and line, for what is wrong in one of theirs, and for a file of no stream.
+    Raises SetupError, with file and line, for what is wrong in one of theirs, for a file of no stream, and
+    for a folder that is not there.
     """
+    if folder and not folder.is_dir():
+        raise SetupError(f"streams.overlays: there is no folder {folder}")
     place = folder or resources.files("schemas") / _FOLDER
     files = {f.name.removesuffix(_ENDING): f for f in place.iterdir()} if place.is_dir() else {}
+    named = str(folder or f"schemas/{_FOLDER}")
     for stream in sorted(files.keys() - contracts().keys()):
-        raise SetupError(f"{_origin(files[stream])}: no contract has a stream of that name")
+        raise SetupError(f"{named}/{files[stream].name}: no contract has a stream of that name")
     return {
-        key: parse_overlay(file.read_text(encoding="utf-8"), _origin(file), contract)
+        key: parse_overlay(file.read_text(encoding="utf-8"), f"{named}/{file.name}", contract)
         if (file := files.get(contract.stream))
         else contract
         for key, contract in found.items()
@@ -99,46 +119,45 @@ def overlaid(found: Mapping[str, Contract], folder: Traversable | None = None) -
 
 def parse_overlay(text: str, origin: str, contract: Contract) -> Contract:
     """The contract with this overlay. `origin` is the file's name for messages."""
-    document, node = _read(text, origin)
+    document, node = read_strictly(text, origin, _validator())
     whose = next(field for field in contract.leaves if field.pointer == contract.tenant_field)
-    overlays = []
-    for tenant, rules in document["tenants"].items():
-        if not _takes(whose, tenant):
-            line = line_of(node, ["tenants"], f"'{tenant}'")
-            raise SetupError(f"{origin}:{line}: {tenant!r} can be no tenant of {contract.stream}")
-        compiled: dict[str, Field] = {}
-        for number, rule in enumerate(rules):
-            lines = _Lines(origin, node, tenant, number)
-            field = _compiled(contract, rule, lines)
-            if field.pointer in compiled:
-                raise lines.fault("property", f"{field.pointer} has rules already; put them together")
-            compiled[field.pointer] = field
-        overlays.append((tenant, tuple(compiled.values())))
-    return replace(contract, overlays=tuple(overlays))
+    for section, tenants in document.items():
+        for tenant in tenants:
+            if not _takes(whose, tenant):
+                line = line_of(node, [section], f"'{tenant}'")
+                raise SetupError(f"{origin}:{line}: {tenant!r} can be no tenant of {contract.stream}")
+    rules = [
+        (tenant, _together(contract, said, _Lines(origin, node, ("rules", tenant))))
+        for tenant, said in document.get("rules", {}).items()
+    ]
+    filters = [
+        (tenant, _filters(contract, said, _Lines(origin, node, ("filters", tenant))))
+        for tenant, said in document.get("filters", {}).items()
+    ]
+    return replace(contract, rules=tuple(rules), filters=tuple(filters))
 
 
-def narrowed(contract: Contract) -> dict[str, Contract]:
-    """A contract for each tenant with an overlay. It has the tenant's rules in place of the contract's own,
-    which a record must have passed before.
+def narrowed(contract: Contract, rules: Iterable[Field]) -> Contract:
+    """A contract that has these rules in place of its own, which a record must have passed before.
 
     What is required in an object requires the object.
     """
-    return {
-        tenant: replace(
-            contract, fields=_narrowed(contract.fields, {r.pointer: r for r in rules}), overlays=()
-        )
-        for tenant, rules in contract.overlays
-    }
+    fields = _narrowed(contract.fields, {rule.pointer: rule for rule in rules})
+    return replace(contract, fields=fields, rules=(), filters=())
 
 
 class _Lines:
-    """Where a rule stands."""
+    """Where something stands in a file."""
 
-    def __init__(self, origin: str, node: yaml.Node | None, tenant: str, number: int) -> None:
-        self._origin, self._node, self._path = origin, node, ("tenants", tenant, number)
+    def __init__(self, origin: str, node: yaml.Node | None, path: tuple[str | int, ...]) -> None:
+        self._origin, self._node, self._path = origin, node, path
+
+    def at(self, *more: str | int) -> "_Lines":
+        return _Lines(self._origin, self._node, (*self._path, *more))
 
     def of(self, key: str) -> str:
-        inner = () if key in _RULE["properties"] else (_OPTIONS,)
+        """Of a key of this, or of its options."""
+        inner = () if key in (*_RULE["properties"], *_FILTER["properties"]) else (_OPTIONS,)
         line = line_of(self._node, [*self._path, *inner], f"'{key}'")
         return f"{self._origin}:{line}"
 
@@ -146,34 +165,29 @@ class _Lines:
         return SetupError(f"{self.of(key)}: {message}")
 
 
-def _read(text: str, origin: str) -> tuple[Any, yaml.Node | None]:
-    try:
-        document, node = yaml.safe_load(text), yaml.compose(text)
-    except yaml.MarkedYAMLError as fault:
-        line = fault.problem_mark.line + 1 if fault.problem_mark else 1
-        raise SetupError(f"{origin}:{line}: {fault.problem}") from None
-    _refuse_doubled(node, origin)
-    refuse_unknown(text, origin, document, _validator())
-    return document, node
+def _filters(contract: Contract, said: list[dict[str, Any]], lines: _Lines) -> tuple[Filter, ...]:
+    found: dict[str, Filter] = {}
+    for number, written in enumerate(said):
+        name, mine = written["name"], lines.at(number)
+        way = "keep" if "keep" in written else "drop"
+        if name in found:
+            raise mine.fault("name", f"{name!r} is there twice")
+        # Of what is not there, nothing can be said.
+        asked = [{**condition, "required": True} for condition in written[way]]
+        found[name] = Filter(name, way == "keep", _together(contract, asked, mine.at(way)))
+    return tuple(found.values())
 
 
-def _refuse_doubled(node: yaml.Node | None, origin: str) -> None:
-    """YAML's reader would take the last of two and say nothing, so that rules would be lost; and JSON has no
-    keys but texts."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_doubled(item, origin)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        where = f"{origin}:{key.start_mark.line + 1}"
-        if key.tag != "tag:yaml.org,2002:str":
-            raise SetupError(f"{where}: {key.value!r} is no text; put it into quotation marks")
-        if key.value in seen:
-            raise SetupError(f"{where}: {key.value!r} is there twice")
-        seen.add(key.value)
-        _refuse_doubled(value, origin)
+def _together(contract: Contract, rules: list[dict[str, Any]], lines: _Lines) -> tuple[Field, ...]:
+    """Rules of one tenant, at most one of a field."""
+    compiled: dict[str, Field] = {}
+    for number, rule in enumerate(rules):
+        mine = lines.at(number)
+        field = _compiled(contract, rule, mine)
+        if field.pointer in compiled:
+            raise mine.fault("property", f"{field.pointer} has rules already; put them together")
+        compiled[field.pointer] = field
+    return tuple(compiled.values())
 
 
 def _compiled(contract: Contract, rule: dict[str, Any], lines: _Lines) -> Field:
@@ -241,7 +255,3 @@ def _narrowed(fields: tuple[Field, ...], rules: Mapping[str, Field]) -> tuple[Fi
 @cache
 def _validator() -> jsonschema_rs.Validator:
     return jsonschema_rs.validator_for(_DOCUMENT)
-
-
-def _origin(file: Traversable) -> str:
-    return f"schemas/{_FOLDER}/{file.name}"

@@ -38,17 +38,17 @@ class Table:
     def full_name(self) -> str:
         return f"{self.layer}.{self.name}"
 
-
-def column_names(columns: str) -> list[str]:
-    """The names in a DDL string, in their order; commas inside of brackets do not separate."""
-    depth, names = 0, [""]
-    for letter in columns:
-        depth += (letter in "<(") - (letter in ">)")
-        if letter == "," and not depth:
-            names.append("")
-        else:
-            names[-1] += letter
-    return [name.split()[0] for name in names]
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in their order. Commas inside of brackets do not separate."""
+        depth, names = 0, [""]
+        for letter in self.columns:
+            depth += (letter in "<(") - (letter in ">)")
+            if letter == "," and not depth:
+                names.append("")
+            else:
+                names[-1] += letter
+        return [name.split()[0] for name in names]
 
 
 def bronze(domain: str) -> Table:
@@ -170,12 +170,30 @@ DEAD_LETTERS = Table(
     ),
 )
 
+# Valid events that their tenant does not want: no payload, which bronze has.
+FILTERED = Table(
+    "ops",
+    "filtered",
+    """stream STRING, tenant_id STRING, filter STRING,
+       source_topic STRING, source_partition INT, source_offset BIGINT,
+       event_time TIMESTAMP, refined_at TIMESTAMP, code_version STRING""",
+    (
+        "stream",
+        "tenant_id",
+        "filter",
+        "source_topic",
+        "source_partition",
+        "source_offset",
+        "refined_at",
+    ),
+)
+
 LEDGER = Table(
     "ops",
     "ledger",
     """query STRING, query_id STRING, batch_id BIGINT, stream STRING, tenant_id STRING,
        in_rows BIGINT, silver BIGINT, duplicate BIGINT, dead BIGINT, no_consent BIGINT, erased BIGINT,
-       offsets MAP<STRING, ARRAY<BIGINT>>, code_version STRING, written_at TIMESTAMP""",
+       filtered BIGINT, offsets MAP<STRING, ARRAY<BIGINT>>, code_version STRING, written_at TIMESTAMP""",
     ("query", "query_id", "batch_id", "stream", "written_at"),
 )
 
@@ -183,7 +201,7 @@ JOB_RUNS = Table(
     "ops",
     "job_runs",
     """job STRING, run_id STRING, status STRING, rows_in BIGINT, rows_out BIGINT, duplicate BIGINT,
-       dead BIGINT, no_consent BIGINT, erased BIGINT, seconds DOUBLE, error STRING,
+       dead BIGINT, no_consent BIGINT, erased BIGINT, filtered BIGINT, seconds DOUBLE, error STRING,
        started_at TIMESTAMP, ended_at TIMESTAMP, code_version STRING""",
     ("job", "run_id", "status", "ended_at"),
 )
@@ -226,7 +244,7 @@ SILVER = {
     "crm.opportunities": CRM_OPPORTUNITIES,
     "crm.events": CRM_EVENTS,
 }
-OPS = (DEAD_LETTERS, LEDGER, JOB_RUNS)
+OPS = (DEAD_LETTERS, FILTERED, LEDGER, JOB_RUNS)
 
 
 def silver_tables(streams: list[str]) -> list[Table]:

@@ -7,15 +7,16 @@ a batch needs are made before its transaction: the writer may not make tables.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from uuid import UUID
 
 from psycopg import sql
 
-from headwater.postgres import Connection
+from headwater.postgres import Connection, connected, owner_conninfo
 from headwater.settings import Settings
 from sinks.postgres import PostgresSink
-from sinks.postgres_tables import CRM_LOG, PostgresTable
+from sinks.postgres_tables import CRM_CONTACTS, CRM_LEADS, CRM_LOG, CRM_OPPORTUNITIES, PostgresTable
 from sinks.postgres_upsert import names
 
 IDS = sql.Identifier("analytics", "crm_event_ids")
@@ -27,6 +28,28 @@ _MONTHS = (
     "SELECT DISTINCT date_trunc('month', event_timestamp::timestamptz AT TIME ZONE 'UTC')::date"
     " FROM {} WHERE attempt = %s ORDER BY 1"
 )
+
+
+BY_MONTH = (CRM_LEADS, CRM_CONTACTS, CRM_OPPORTUNITIES, CRM_LOG)
+# Who drops a month waits for those who read it, and keeps all others waiting meanwhile.
+_LOCK_WAIT = "10s"
+
+
+def keep_months(settings: Settings, first: date | None) -> tuple[dict[str, int], int]:
+    """Drop the months before `first`, None for none, and make those to come, as the owner: how many of each
+    table went, and how many were made. A table is one transaction."""
+    where, dropped = "maintain", {}
+    conninfo = owner_conninfo(settings.postgres, f"-c lock_timeout={_LOCK_WAIT} -c timezone=UTC")
+    with connected(conninfo, where) as connection:
+        for table in BY_MONTH if first else ():
+            asked = "SELECT analytics.drop_partitions_before(%s, %s)"
+            dropped[table.name] = _one(connection, asked, table.name, first)
+        return dropped, _one(connection, "SELECT analytics.ensure_partitions_ahead()")
+
+
+def _one(connection: Connection, query: str, *values: object) -> int:
+    row = connection.execute(query.encode(), values).fetchone()
+    return int(row[0]) if row else 0
 
 
 class EventsSink(PostgresSink):

@@ -1,4 +1,4 @@
-"""bronze → one row per record with its outcome: silver, dead or no_consent.
+"""bronze → one row per record with its outcome: silver, dead, no_consent or filtered.
 
 The records go through Python as Arrow batches, once: what is decided of each is plain Python (verdict.py).
 Payload bytes go on only with dead rows, so that the shuffle before the dedupe carries fields, not documents.

@@ -1,4 +1,4 @@
-"""Outcome rows that were rejected → ops.dead_letters."""
+"""Outcome rows that were rejected → ops.dead_letters; those that were filtered → ops.filtered."""
 
 from collections.abc import Callable, Mapping
 
@@ -41,6 +41,24 @@ def to_dead_letters(
 
     def apply(outcomes: DataFrame) -> DataFrame:
         return outcomes.where(is_dead).select(*columns)
+
+    return apply
+
+
+def to_filtered(code_version: str) -> Callable[[DataFrame], DataFrame]:
+    """One row per event that its tenant does not want, with the filter's name: no payload, no fields."""
+    said = F.element_at("reasons", 1)["code"]
+    columns = [
+        *map(F.col, ("stream", "tenant_id")),
+        F.regexp_replace(said, "^filter:", "").alias("filter"),
+        *[F.col(part).alias(f"source_{part}") for part in ("topic", "partition", "offset")],
+        *map(F.col, ("event_time", "refined_at")),
+        F.lit(code_version).alias("code_version"),
+    ]
+    is_filtered = F.col("outcome") == "filtered"
+
+    def apply(outcomes: DataFrame) -> DataFrame:
+        return outcomes.where(is_filtered).select(*columns)
 
     return apply
 

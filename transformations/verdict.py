@@ -1,4 +1,5 @@
-"""Records of one stream → their outcomes: silver with its columns, dead with its reasons, or no_consent.
+"""Records of one stream → their outcomes: silver with its columns, dead with its reasons, no_consent, or
+filtered with the filter's name.
 
 Plain Python, no Spark: what `classify` runs for every batch, and what a test can ask without a cluster.
 """
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 
 from headwater.identity import dedupe_hashes
 from schemas.avro import Decode
-from schemas.contract import Contract
+from schemas.contract import Contract, Filter
 from schemas.envelope import Document, read_document
 from schemas.overlay import narrowed
 from transformations.quick import Columns, quick_reader
@@ -31,9 +32,9 @@ class Sound(NamedTuple):
 
 
 class Unsound(NamedTuple):
-    """A record that does not become silver: dead, or no_consent. Tenant and event time (µs) are what could be
-    read of them; refused consent keeps neither time nor reasons. `stage` says where a dead record failed:
-    decode, validate or api."""
+    """A record that does not become silver: dead, no_consent, or filtered. Tenant and event time (µs) are
+    what could be read of them; refused consent keeps neither time nor reasons. The reason of a filtered one
+    is `filter:<name>`. `stage` says where a dead record failed: decode, validate or api."""
 
     outcome: str
     tenant_id: str | None
@@ -45,21 +46,19 @@ class Unsound(NamedTuple):
 # The other records by their place among those given.
 Decided = tuple[Sound, dict[int, Unsound]]
 Judge = Callable[[Sequence[bytes | None], Sequence[int]], Decided]
-# (records, their arrivals in µs, their tenants, those that are unsound already) → those that a rule of their
-# own tenant refuses
-_Overlay = Callable[
-    [Sequence[bytes | None], Sequence[int], Sequence[str], Mapping[int, Unsound]], dict[int, Unsound]
-]
+# (records, their arrivals in µs) → why, for those that a tenant does not take
+_Sieve = Callable[[Sequence[bytes | None], Sequence[int]], dict[int, Unsound]]
 
 
 def judge(contract: Contract, normalise: Normalise, decode: Decode = read_document) -> Judge:
     """A function (records, their arrivals in µs) → what becomes of each by this contract.
 
     `decode` reads a record. Refused consent wins over every other fault, even in a document too large to be
-    taken. What the contract takes is then held against the rules of its tenant, if that has some.
+    taken. What the contract takes is then held against the filters and the rules of its tenant, if that has
+    some.
     """
     quick, exact = quick_reader(contract), _exact(contract, decode)
-    overlay = _overlay(contract, decode) if contract.overlays else None
+    sieves = _sieves(contract, decode)
     tenant_field, time_field, consent = (
         contract.tenant_field,
         contract.event_time_field,
@@ -83,8 +82,9 @@ def judge(contract: Contract, normalise: Normalise, decode: Decode = read_docume
                 row for row, said in enumerate(columns[consent]) if said is False and row not in unsound
             ]
             unsound |= {row: Unsound("no_consent", columns[tenant_field][row]) for row in refused}
-        if overlay:
-            unsound |= overlay(records, arrived_us, columns[tenant_field], unsound)
+        if sieves:
+            theirs = [None if n in unsound else tenant for n, tenant in enumerate(columns[tenant_field])]
+            unsound |= _kept_back(sieves, records, arrived_us, theirs, columns[time_field])
         rows = list(range(len(records)))
         every: list[list[Any]] = [rows, extras, *columns.values()]
         for row in sorted(unsound, reverse=True):
@@ -99,32 +99,58 @@ def judge(contract: Contract, normalise: Normalise, decode: Decode = read_docume
     return decide
 
 
-def _overlay(contract: Contract, decode: Decode) -> _Overlay:
-    """Each tenant's rules are those of a contract of its own: the same readers read its records again."""
-    own = narrowed(contract).items()
-    readers = {tenant: (quick_reader(found), _exact(found, decode)) for tenant, found in own}
+def _kept_back(
+    sieves: Mapping[str, Sequence[_Sieve]],
+    records: Sequence[bytes | None],
+    arrived_us: Sequence[int],
+    tenants: Sequence[str | None],
+    times: Sequence[int],
+) -> dict[int, Unsound]:
+    """What the records' own tenants do not take. Records without a tenant are not asked about."""
+    mine: dict[str, list[int]] = {}
+    for row, tenant in enumerate(tenants):
+        if tenant is not None and tenant in sieves:
+            mine.setdefault(tenant, []).append(row)
+    found: dict[int, Unsound] = {}
+    for tenant, rows in mine.items():
+        for sieve in sieves[tenant]:
+            left = [row for row in rows if row not in found]
+            refused = sieve([records[row] for row in left], [arrived_us[row] for row in left])
+            for place, why in refused.items():
+                row = left[place]
+                found[row] = why._replace(tenant_id=tenant, event_time=times[row])
+    return found
 
-    def refused(
-        records: Sequence[bytes | None],
-        arrived_us: Sequence[int],
-        tenants: Sequence[str],
-        unsound: Mapping[int, Unsound],
-    ) -> dict[int, Unsound]:
-        mine: dict[str, list[int]] = {}
-        for row, tenant in enumerate(tenants):
-            if row not in unsound and tenant in readers:
-                mine.setdefault(tenant, []).append(row)
-        found = {}
-        for tenant, rows in mine.items():
-            quick, exact = readers[tenant]
-            _, doubtful = quick([records[row] for row in rows], [arrived_us[row] for row in rows])
-            for row in [rows[place] for place in sorted(doubtful)]:
-                verdict = exact(records[row], arrived_us[row])
-                if isinstance(verdict, Unsound):
-                    found[row] = verdict
-        return found
 
-    return refused
+def _sieves(contract: Contract, decode: Decode) -> dict[str, list[_Sieve]]:
+    """By tenant, in the order in which they are asked: the filters, then the rules.
+
+    Each is a contract of its own: the same readers read the tenant's records again.
+    """
+    made: dict[str, list[_Sieve]] = {}
+    for tenant, filters in contract.filters:
+        made[tenant] = [_sieve(narrowed(contract, one.conditions), decode, one) for one in filters]
+    for tenant, rules in contract.rules:
+        made.setdefault(tenant, []).append(_sieve(narrowed(contract, rules), decode))
+    return made
+
+
+def _sieve(contract: Contract, decode: Decode, of: Filter | None = None) -> _Sieve:
+    """What keeps back the records that the contract refuses; that of a filter which drops, all others."""
+    quick, exact = quick_reader(contract), _exact(contract, decode)
+    filtered = Unsound("filtered", None, None, ((f"filter:{of.name}", ""),)) if of else None
+
+    def kept_back(records: Sequence[bytes | None], arrived_us: Sequence[int]) -> dict[int, Unsound]:
+        _, doubtful = quick(records, arrived_us)
+        verdicts = {row: exact(records[row], arrived_us[row]) for row in sorted(doubtful)}
+        refused = {row: found for row, found in verdicts.items() if isinstance(found, Unsound)}
+        if of is None or filtered is None:
+            return refused
+        if of.keeps:
+            return dict.fromkeys(refused, filtered)
+        return dict.fromkeys((row for row in range(len(records)) if row not in refused), filtered)
+
+    return kept_back
 
 
 def _exact(contract: Contract, decode: Decode) -> Callable[[bytes | None, int], Event | Unsound]:

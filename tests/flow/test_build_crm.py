@@ -18,7 +18,7 @@ from jobs.build_crm import KEYS, SOURCES, BuildCrm
 from jobs.queries import Context
 from jobs.runtime import Runtime
 from schemas.gold import CRM_PIPELINE, CRM_PIPELINE_DAILY, LEAD_JOURNEY
-from schemas.tables import CRM_CONTACTS, CRM_LEADS, CRM_OPPORTUNITIES, LEADS, Table, column_names
+from schemas.tables import CRM_CONTACTS, CRM_LEADS, CRM_OPPORTUNITIES, LEADS, Table
 from tests.conftest import settings_at
 from tests.flow.crm_rows import NOON, rows_of
 from tests.flow.journey_set import labelled
@@ -45,7 +45,7 @@ def run(spark: SparkSession, lake: Settings, *, from_start: bool = False) -> int
 
 
 def said(table: Table) -> list[str]:
-    return [name for name in column_names(table.columns) if name != "row_version"]
+    return [name for name in table.names if name != "row_version"]
 
 
 def gold(lake: Settings, table: Table) -> list[tuple[Any, ...]]:

@@ -49,7 +49,7 @@ def cut(lake: UsageLake, monkeypatch: pytest.MonkeyPatch, contract: Contract) ->
 
     with monkeypatch.context() as patched:
         patched.setattr(refine, "write_ledger", crash)
-        patched.setattr(Refine, "_append_dead", crash)
+        patched.setattr(Refine, "_append_beside", crash)
         with pytest.raises(HeadwaterError, match="cut short"):
             run(lake, contract)
 

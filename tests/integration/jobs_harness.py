@@ -23,6 +23,7 @@ from elasticsearch import Elasticsearch
 from psycopg import sql
 
 from headwater.settings import load_settings
+from jobs.audit import OUTCOMES
 from local.postgres import dsn
 from schemas.migrate import upgrade
 from sinks.postgres import LEAD_COLUMNS
@@ -326,9 +327,7 @@ class World:
         sums: dict[str | None, Counter[str]] = {}
         for row in self.table("ops.ledger"):
             if row["query"] == query:
-                counts = {
-                    c: row[c] for c in ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased")
-                }
+                counts = {c: row[c] or 0 for c in ("in_rows", *OUTCOMES)}
                 sums.setdefault(row["tenant_id"], Counter()).update(counts)
         return sums
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -36,13 +37,23 @@ NOBODYS = ("not_avro", "cut", "unknown_number", "no_organization")
 TABLES = [SILVER[contract.stream].full_name for contract in domain_contracts("crm").values()]
 WAIT_S = 180.0
 AWAY_S = 12.0
-BECOMES = {"silver": "processed", "duplicate": "skipped", "dead": "failed"}
+BECOMES = {"silver": "processed", "duplicate": "skipped", "dead": "failed", "filtered": "skipped"}
+OVERLAY = """
+filters:
+  acme: [{name: no-probes, drop: [{property: /data/lastName, enum: [{value: Probe}]}]}]
+rules:
+  acme: [{property: /data/lastName, logicalTypeOptions: {pattern: "^[^0-9]*$"}}]
+"""
 STAGED = ("crm_leads", "crm_contacts", "crm_opportunities")
 
 
 @pytest.fixture
-def job(world: World, schema_registry: SchemaRegistry) -> Iterator[Job]:
-    """All queries of the domain, going on; its schemas are registered."""
+def job(world: World, schema_registry: SchemaRegistry, tmp_path: Path) -> Iterator[Job]:
+    """All queries of the domain, going on; its schemas are registered, and a tenant has rules of its own."""
+    overlays = tmp_path / "overlays"
+    overlays.mkdir()
+    (overlays / "crm.leads.yaml").write_text(OVERLAY)
+    world.env["HEADWATER_STREAMS__OVERLAYS"] = str(overlays)
     world.env["HEADWATER_REGISTRY__URL"] = schema_registry.settings.url
     world.settings = world.settings.model_copy(update={"registry": schema_registry.settings})
     world.done("migrate")
@@ -56,11 +67,12 @@ def sent(event: Event) -> Sent:
     return Sent(event.body, OUTCOMES[event.kind], tenant, event.key, event.code, event.topic)
 
 
-def lead(number: int, writer: Any, key: str, **more: Any) -> Sent:
-    """A valid lead of crm.leads in this version of its schema."""
+def lead(number: int, writer: Any, key: str, last_name: str = "Ng", **more: Any) -> Sent:
+    """A lead of crm.leads that the contract takes, in this version of its schema."""
     now = datetime.now(UTC)
-    data = {"id": key, "firstName": "Zoë", "lastName": "Ng", "email": f"{key}@example.org", "source": "web",
-            "status": "new", "createdAt": now, "updatedAt": now, "organizationId": "acme"}  # fmt: skip
+    data = {"id": key, "firstName": "Zoë", "lastName": last_name, "email": f"{key}@example.org",
+            "source": "web", "status": "new", "createdAt": now, "updatedAt": now,
+            "organizationId": "acme"}  # fmt: skip
     document = {"id": "0b6c1f0e-6f2e-4c57-9d8b-0a4a37e6d1aa", "eventId": key, "eventType": "lead.created",
                 "organizationId": "acme", "timestamp": now, "data": data, **more}  # fmt: skip
     return Sent(framed(number, writer, document), "silver", "acme", key, None, "crm.leads")
@@ -138,9 +150,15 @@ def test_versions_are_read_as_they_come_and_a_registry_that_is_away_costs_nothin
     world.send([sent(event) for event in crm(400, numbers, run="r-", seed=3, mix=mix)])
     eventually(lambda: all_done(world), "the first records are accounted for", WAIT_S)
 
+    # What its tenant does not want, and what only it refuses.
+    first = parsed(avro_schema("crm.leads"))
+    probes = [lead(numbers["crm.leads"], first, f"p{n}", "Probe") for n in range(7)]
+    numbered = lead(numbers["crm.leads"], first, "n", "Ng 2")
+    world.send([replace(record, outcome="filtered") for record in [*probes, probes[0]]])
+    world.send([replace(numbered, outcome="dead", reason="rule:pattern")])
+
     # A version of a minute ago, between records of the one before.
     second, writer = version(schema_registry, "region")
-    first = parsed(avro_schema("crm.leads"))
     mixed = [
         lead(second, writer, f"v{n}", region="north") if n % 2 else lead(numbers["crm.leads"], first, f"v{n}")
         for n in range(20)
@@ -190,6 +208,10 @@ def check(world: World, spark: SparkSession) -> None:
         who: {k: n for k, n in c.items() if n} for who, c in world.ledger("refine.crm").items()
     } == expected
     context = Context(spark, world.settings, "test")
+    assert world.places("ops.filtered") == places(world, "filtered")
+    query = "SELECT error_message FROM analytics.crm_events_log WHERE error_message LIKE %s"
+    said = asked(world, query, "filt%")
+    assert said == [("filtered: no-probes",)] * 8
     found = audit(context, "crm")
     assert sum(counts["unexplained"] for counts in found.values()) == 0
     compared = reconcile(context, "crm")["reconcile"]

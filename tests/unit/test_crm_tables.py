@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 
 from schemas.contract import Field, domain_contracts
-from schemas.tables import CRM_CONTACTS, CRM_LEADS, CRM_OPPORTUNITIES, Table, column_names
+from schemas.tables import CRM_CONTACTS, CRM_LEADS, CRM_OPPORTUNITIES, Table
 from sinks import postgres_tables
 from sinks.postgres_tables import PostgresTable
 
@@ -30,7 +30,7 @@ def test_the_sink_fills_every_column_that_the_database_does_not(table: PostgresT
 @pytest.mark.parametrize("name", STAGING)
 def test_every_column_is_one_of_silver(name: str) -> None:
     table, source = STAGING[name]
-    assert {table.called.get(column, column) for column in table.columns} <= set(column_names(source.columns))
+    assert {table.called.get(column, column) for column in table.columns} <= set(source.names)
 
 
 @pytest.mark.parametrize("name", STAGING)

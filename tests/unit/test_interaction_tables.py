@@ -6,7 +6,7 @@ import pytest
 
 from schemas.contract import domain_contracts
 from schemas.gold import BILLING_USAGE, SESSION_KPIS
-from schemas.tables import AGENT_TURNS, FRONTEND_INTERACTIONS, SILVER, Table, column_names
+from schemas.tables import AGENT_TURNS, FRONTEND_INTERACTIONS, SILVER, Table
 from sinks import postgres_tables
 from sinks.postgres_tables import PostgresTable
 from sinks.registry import SINKS
@@ -34,7 +34,7 @@ def test_the_sink_fills_every_column_that_the_database_does_not(name: str) -> No
 @pytest.mark.parametrize("name", OURS)
 def test_every_column_is_one_of_the_lake(name: str) -> None:
     table, source = OURS[name]
-    assert {table.called.get(column, column) for column in table.columns} <= set(column_names(source.columns))
+    assert {table.called.get(column, column) for column in table.columns} <= set(source.names)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -54,5 +54,5 @@ def test_the_key_of_a_gold_route_is_that_of_its_kpi() -> None:
 def test_columns_of_gold_with_statistics_are_not_personal() -> None:
     tables = [*[kpi.gold for kpi in KPIS.values()], *SILVER.values()]
     for table in tables:
-        assert {*table.statistics, *table.partitions} <= set(column_names(table.columns)), table.full_name
+        assert {*table.statistics, *table.partitions} <= set(table.names), table.full_name
         assert PERSONAL & set(table.statistics) == set(), table.full_name

@@ -1,4 +1,4 @@
-"""Rules of single tenants: compiled, refused with file and line, and asked of that tenant's records alone."""
+"""Rules of single tenants: asked of that tenant's records alone. Overlays: refused with file and line."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from transformations.leads import normalise_leads
 from transformations.verdict import judge
 
 RULES = """
-tenants:
+rules:
   acme:
     - property: /source
       enum: [{value: web}, {value: shop}]
@@ -41,7 +41,7 @@ tenants:
 RULED = parse_overlay(RULES, "x.yaml", LEAD)
 GOOD = {"/payload/phone": "+49 30 1234567", "/source": "web"}
 WITHOUT = judge(LEAD, normalise_leads(None))
-WITH = judge(replace(RULED, overlays=RULED.overlays[:1]), normalise_leads(None))  # acme's alone
+WITH = judge(replace(RULED, rules=RULED.rules[:1]), normalise_leads(None))  # acme's alone
 SOURCES, MESSAGE = {"web", "shop"}, re.compile("[a-z ]{1,5}")
 
 
@@ -134,7 +134,7 @@ NUMBERS = replace(
     ),
 )
 BOUNDS = """
-tenants:
+rules:
   acme:
     - {property: /count, logicalTypeOptions: {minimum: 1, maximum: 9}}
     - {property: /price, logicalTypeOptions: {maximum: 9.5, multipleOf: 0.1}}
@@ -170,7 +170,7 @@ def test_bounds_and_forms_narrow_what_the_contract_has(
 
 
 def test_a_record_in_avro_is_held_against_them_too() -> None:
-    text = "tenants: {acme: [{property: /data/company, required: true}]}"
+    text = "rules: {acme: [{property: /data/company, required: true}]}"
     contract = parse_overlay(text, "x.yaml", contracts()["crm.leads"])
     judged = classify.judges((contract,), None, {NUMBER: WRITERS["crm.leads"]}.get)
     decide = judged[contract.topic][1]
@@ -242,8 +242,9 @@ def test_only_that_tenants_valid_records_are_read_again(monkeypatch: pytest.Monk
 
 
 def test_refine_judges_by_the_overlays_of_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refine, "overlaid", lambda found: dict(found) | {LEAD.topic: RULED})
-    monkeypatch.setattr(refine, "to_dead_letters", lambda *_: None)  # which needs a JVM
+    monkeypatch.setattr(refine, "overlaid", lambda found, _: dict(found) | {LEAD.topic: RULED})
+    for name in ("to_dead_letters", "to_filtered"):  # which need a JVM
+        monkeypatch.setattr(refine, name, lambda *_: None)
     context = Context(cast(Any, None), load_settings("local"), "test")
     assert refine.Refine(context, "leads").contracts == [RULED]
 
@@ -265,29 +266,42 @@ def test_a_stream_with_a_file_has_its_overlay_and_the_others_are_as_they_were(fo
     }
 
 
-def test_none_is_shipped_and_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
-    assert overlaid(contracts()) == overlaid(contracts(), tmp_path / "nowhere") == contracts()
+def test_none_is_shipped_and_an_empty_folder_has_none(tmp_path: Path) -> None:
+    assert overlaid(contracts()) == overlaid(contracts(), tmp_path) == contracts()
+
+
+def test_a_folder_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"^streams\.overlays: there is no folder .*/nowhere$"):
+        overlaid(contracts(), tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["lead.ingests.yaml", "lead.ingest.yml", "README.md"])
 def test_a_file_of_no_stream_is_refused_by_name(folder: Path, name: str) -> None:
     (folder / name).write_text(RULES)
-    with pytest.raises(SetupError, match=rf"^schemas/overlays/{re.escape(name)}: no contract"):
+    with pytest.raises(SetupError, match=rf"^{re.escape(str(folder / name))}: no contract"):
         overlaid({}, folder)
 
 
 def rule(text: str, tenant: str = "acme") -> str:
     """An overlay with this rule in lines 3 and 4."""
-    return f"tenants:\n  {tenant}:\n    - property: /source\n      {text}\n"
+    return f"rules:\n  {tenant}:\n    - property: /source\n      {text}\n"
+
+
+HAS = "[{property: /source, required: true}]"
+
+
+def sieve(text: str, name: str = "a") -> str:
+    """An overlay with this filter in lines 3 and 4."""
+    return f"filters:\n  acme:\n    - {{name: {name},\n       {text}}}\n"
 
 
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
         ("", 1, "object"),
-        ("tenants: {}", 1, "less than 1 property"),
+        ("rules: {}", 1, "less than 1 property"),
         ("tenant: {}", 1, "tenant"),
-        ("tenants: [", 1, "expected"),
+        ("rules: [", 1, "expected"),
         (rule("requird: true"), 4, "requird"),
         (rule("required: false"), 4, "true"),
         (rule("logicalTypeOptions: {format: uuid}"), 4, "format"),
@@ -304,6 +318,16 @@ def rule(text: str, tenant: str = "acme") -> str:
         (rule("required: true", "'no body'"), 2, "'no body' can be no tenant of lead.ingest"),
         (rule("required: true").replace("/source", "/sauce"), 3, "/sauce is no field of lead.ingest"),
         (rule("required: true").replace("/source", "source"), 3, "source is no field"),
+        (sieve("drop: []"), 4, "[] has less than 1 item"),
+        (sieve("drup: [{property: /source, required: true}]"), 4, "drup"),
+        (sieve(f"drop: {HAS}, keep: {HAS}"), 3, "more than 2 properties"),
+        (sieve("drop: " + HAS, name="No tests"), 3, "does not match"),
+        (sieve("drop: " + HAS + "}\n    - {name: a, keep: " + HAS), 5, "'a' is there twice"),
+        (sieve("drop: [{property: /sauce, required: true}]"), 4, "/sauce is no field of lead.ingest"),
+        (sieve("drop: [{property: /source, enum: [{value: " + "x" * 51 + "}]}]"), 4, "does not take 'xxx"),
+        (sieve("drop: [{property: /source}]"), 4, "less than 2"),
+        (sieve("drop: " + HAS[:-1] + ", " + HAS[1:]), 4, "has rules already"),
+        (sieve("drop: " + HAS).replace("acme", "'no body'"), 2, "'no body' can be no tenant"),
     ],
 )
 def test_what_is_wrong_is_refused_with_file_and_line(text: str, line: int, message: str) -> None:
@@ -315,6 +339,6 @@ def test_what_is_wrong_is_refused_with_file_and_line(text: str, line: int, messa
     "options", ["minimum: -1", "maximum: 100.5", "multipleOf: 0.001", "maximum: 101, minimum: 1"]
 )
 def test_bounds_that_are_wider_than_the_contracts_are_refused(options: str) -> None:
-    text = f"tenants:\n  acme:\n    - property: /price\n      logicalTypeOptions: {{{options}}}\n"
+    text = f"rules:\n  acme:\n    - property: /price\n      logicalTypeOptions: {{{options}}}\n"
     with pytest.raises(SetupError, match=r"^x\.yaml:4: /price: allows more than the contract"):
         parse_overlay(text, "x.yaml", NUMBERS)

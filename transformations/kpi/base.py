@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from schemas.tables import Table, column_names
+from schemas.tables import Table
 from transformations.billing import Books
 
 Transform = Callable[[DataFrame], DataFrame]
@@ -47,7 +47,7 @@ class Kpi:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of `source` that are needed."""
-        names = [name for name in self.key if name in column_names(self.source.columns)]
+        names = [name for name in self.key if name in self.source.names]
         return tuple(dict.fromkeys([*names, *self.identity, *self.reads, *_TIMES, "row_version", *_PLACE]))
 
     def count(self, rows: DataFrame) -> DataFrame:
@@ -87,7 +87,7 @@ def gold_rows(gold: Table, day: str) -> Transform:
     def apply(counted: DataFrame) -> DataFrame:
         version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
         more = {"event_date": F.to_date(day), "row_version": version, "extras": nothing}
-        return counted.withColumns(more).select(*column_names(gold.columns))
+        return counted.withColumns(more).select(*gold.names)
 
     return apply
 

@@ -26,6 +26,7 @@ from headwater.tables import append_rows, table_path
 from jobs.archive import Archive
 from jobs.archive_plan import Window
 from jobs.archive_verify import verify
+from jobs.audit import OUTCOMES
 from jobs.queries import Context
 from jobs.runs import SCHEMA as RUNS
 from schemas.contract import contracts
@@ -57,7 +58,7 @@ LEDGER_SCHEMA = pa.schema(
         *[(name, pa.string()) for name in ("query", "query_id")],
         ("batch_id", pa.int64()),
         *[(name, pa.string()) for name in ("stream", "tenant_id")],
-        *[(name, pa.int64()) for name in ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased")],
+        *[(name, pa.int64()) for name in ("in_rows", *OUTCOMES)],
         ("offsets", pa.map_(pa.string(), pa.list_(pa.int64()))),
         ("code_version", pa.string()),
         ("written_at", pa.timestamp("us", tz="UTC")),
