@@ -111,6 +111,7 @@ class Triggers(Section):
     deliver_s: float
     publish_s: float
     build_s: float
+    report_s: float
 
 
 class Streams(Section):

@@ -25,6 +25,7 @@ from jobs.recount import FEW_KEYS, few_days, few_rows, of_keys
 from schemas.contract import contracts
 from schemas.gold import BILLING_PERIODS
 from schemas.tables import SILVER, Table
+from sinks.registry import SINKS
 from transformations.kpi.base import Kpi
 from transformations.kpi.registry import KPIS
 
@@ -51,9 +52,14 @@ class Build:
         self.name = f"build.{self.silver.name}"
         fed = (c.domain for c in contracts().values() if SILVER[c.stream].name == self.silver.name)
         self.domain: str | None = next(fed, None)
-        self.every_s = context.settings.streams.triggers.build_s
-        self.reads: tuple[str, ...] = (self.silver.full_name,)
         self.kpis = [kpi for name, kpi in KPIS.items() if silver_of(name) == self.silver.name]
+        self.reads: tuple[str, ...] = (self.silver.full_name,)
+        self.writes: tuple[str, ...] = tuple(kpi.gold.full_name for kpi in self.kpis)
+        delivered = {route.table for found in SINKS.values() for route in found.routes}
+        triggers = context.settings.streams.triggers
+        # Nobody waits for gold that stays in the lake but those who look into it.
+        is_delivered = any(kpi.gold in delivered for kpi in self.kpis)
+        self.every_s = triggers.build_s if is_delivered else triggers.report_s
         self._reset_due = context.from_start
         self._since: int | None = None
 

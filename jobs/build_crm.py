@@ -66,6 +66,7 @@ class BuildCrm:
     name = NAME
     domain = DOMAIN
     reads: tuple[str, ...] = tuple(table.full_name for table in SOURCES)
+    writes: tuple[str, ...] = tuple(table.full_name for table in KEYS)
 
     def __init__(self, context: Context) -> None:
         self.context = context

@@ -49,6 +49,7 @@ class Deliver:
         self.every_s = destination.pace(context.settings.streams.triggers)
         self.routes = [(route, route.make(context.settings, self.name)) for route in destination.routes]
         self.reads: tuple[str, ...] = tuple(route.table.full_name for route in destination.routes)
+        self.writes: tuple[str, ...] = ()
         self._reset_due = context.from_start
 
     def prepare(self) -> None:

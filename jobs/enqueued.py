@@ -7,6 +7,7 @@ because refine knows the event by its key: each repetition is logged as skipped.
 
 from confluent_kafka import Message
 
+from headwater.errors import SetupError
 from headwater.failpoints import fail_at
 from headwater.kafka import check_topic, replaying
 from headwater.log import logger
@@ -45,7 +46,9 @@ class Enqueued:
         )
 
     def prepare(self) -> None:
-        """Look for table and topics."""
+        """Look for table and topics. What was sent is marked so for good: there is no start to begin from."""
+        if self._context.from_start:
+            raise SetupError(f"{self.name} sends each job once: leave --from-start out, or enqueue again")
         self._jobs.check()
         for contract in domain_contracts(self.domain).values():
             check_topic(self._kafka, contract.topic)

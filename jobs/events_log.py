@@ -45,6 +45,7 @@ class EventsLog:
         self.contracts = sorted(domain_contracts(domain).values(), key=attrgetter("stream"))
         # Every query writes into the ledger; where silver has news, refine has written there, too.
         self.reads: tuple[str, ...] = tuple(table.full_name for table in self._silver_tables)
+        self.writes: tuple[str, ...] = ()
         self.sink = LogSink(context.settings, self.name)
         self._reset_due = context.from_start
 

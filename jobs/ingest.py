@@ -35,6 +35,7 @@ class Ingest:
         self.name = f"ingest.{domain}"
         self.every_s = context.settings.streams.triggers.ingest_s
         self.reads: tuple[str, ...] = ()
+        self.writes: tuple[str, ...] = (bronze(domain).full_name,)
         self.contracts = sorted(domain_contracts(domain).values(), key=lambda c: c.stream)
         self.topics = sorted(topic for c in self.contracts for topic in c.sources)
         self.table = bronze(domain)

@@ -63,6 +63,7 @@ class Refine:
         self.contracts = sorted(found.values(), key=lambda c: c.stream)
         self.bronze = bronze(domain)
         self.reads: tuple[str, ...] = (self.bronze.full_name,)
+        self.writes: tuple[str, ...] = tuple(SILVER[c.stream].full_name for c in self.contracts)
         self.places = [(t, p) for c in self.contracts for t, n in c.sources.items() for p in range(n)]
         self.recovery = Recovery(context, self.name, self.contracts)
         self.resume = Resume(context, self.name, self.contracts)

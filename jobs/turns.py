@@ -3,7 +3,8 @@
 If each query ran when it liked, they would share the cores: every batch would take as long as all of them
 together, and an event, which needs a batch of each stage, several times that. So a query ends a batch by
 waiting, its work written, until there is something new for it to read and a core is free; of those that wait,
-the one that is furthest from the sources goes first.
+the one that is furthest from the sources goes first. Where another is about to write what it reads, it waits
+a little for that, and takes both at once.
 
 Turns save time and decide nothing else. A query that is let go for nothing looks and finds nothing; one that
 is long at work, or waits for a destination that is away, keeps no other waiting.
@@ -22,6 +23,8 @@ _BATCH_S = 20.0
 _LATE_S = 1.0
 # Without news a query looks for itself: others write to the lake, too.
 _QUIET_S = 30.0
+# For so long a query that has news waits for more of it, from those that are at work or about to be.
+_MORE_S = 3.0
 _LOOK_S = 0.2
 _NEVER = float("-inf")
 _LAYERS = ("", "bronze", "silver", "gold", "ops")
@@ -29,11 +32,12 @@ _LAYERS = ("", "bronze", "silver", "gold", "ops")
 
 class Reader(Protocol):
     """What is to be known of a query. `reads`: the lake's tables that it reads, by name; none when it reads
-    from outside."""
+    from outside. `writes`: those that others wait for, which are the ones that it writes in every batch."""
 
     name: str
     every_s: float
     reads: tuple[str, ...]
+    writes: tuple[str, ...]
 
 
 class Turns:
@@ -52,6 +56,9 @@ class Turns:
         # Whose place is kept until when; who waits, the longest first, and whether for a place alone.
         self._kept: dict[str, float] = {}
         self._waiting: dict[str, tuple[Reader, bool]] = {}
+        # All that there are, and since when one has news that it has not taken.
+        self._readers: dict[str, Reader] = {}
+        self._ready_since: dict[str, float] = {}
 
     def begin(self, reader: Reader, halted: Callable[[], bool]) -> float:
         """A batch begins: if no place was kept for it, when there is one, or when `halted`. How many seconds
@@ -63,6 +70,8 @@ class Turns:
             now = time.monotonic()
             self._kept[reader.name] = now + _BATCH_S
             self._began[reader.name] = now
+            self._readers[reader.name] = reader
+            self._ready_since.pop(reader.name, None)
             # What it reads was decided a moment ago.
             self._known[reader.name] = max(self._known.get(reader.name, _NEVER), arrived - _LATE_S)
         return now - arrived
@@ -87,6 +96,7 @@ class Turns:
 
     def _wait(self, reader: Reader, halted: Callable[[], bool], *, for_news: bool) -> None:
         since, places = time.monotonic(), self._places()
+        self._readers[reader.name] = reader
         self._waiting[reader.name] = (reader, not for_news)
         while not halted() and not self._may_go(reader, since, places, for_news=for_news):
             self._changed.wait(_LOOK_S)
@@ -102,8 +112,19 @@ class Turns:
             return self._is_due(reader) and (others or now >= since + _QUIET_S)
         free = places - sum(until > now for until in self._kept.values())
         ready = [other for other, anyhow in self._waiting.values() if anyhow or self._is_ready(other)]
+        ready = [other for other in ready if not self._expects_more(other, now)]
         ready.sort(key=_layer, reverse=True)
         return reader in ready[: max(free, 0)]
+
+    def _expects_more(self, reader: Reader, now: float) -> bool:
+        """Whether it does well to wait: a query that reads from the lake is about to write what it reads."""
+        if now >= self._ready_since.setdefault(reader.name, now) + _MORE_S:
+            return False
+        return any(
+            self._kept.get(name, _NEVER) > now or (name in self._waiting and self._is_ready(other))
+            for name, other in self._readers.items()
+            if name != reader.name and other.reads and not set(reader.reads).isdisjoint(other.writes)
+        )
 
     def _is_due(self, reader: Reader) -> bool:
         return time.monotonic() >= self._began.get(reader.name, _NEVER) + reader.every_s

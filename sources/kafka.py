@@ -18,6 +18,10 @@ _FETCHES = {
     "kafka.max.partition.fetch.bytes": str(8 << 20),
     "kafka.fetch.max.bytes": str(64 << 20),
     "kafka.max.poll.records": "20000",
+    # Behind the records that it gives, a consumer asks for more, and at a partition's end the broker keeps it
+    # waiting. Spark asks for the partition's bounds next, on the same connection, whose requests wait for one
+    # another: half a second for each partition, one after another in a task.
+    "kafka.fetch.max.wait.ms": "1",
 }
 Offsets = dict[str, int]  # "topic-partition" → offset
 

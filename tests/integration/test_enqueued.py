@@ -5,13 +5,14 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
 from confluent_kafka import OFFSET_END, Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from headwater.errors import TransientError
+from headwater.errors import SetupError, TransientError
 from headwater.settings import ROOT, Settings
 from jobs import enqueued as module
 from jobs.enqueued import Enqueued
@@ -248,3 +249,12 @@ def test_old_jobs_are_forgotten_when_they_are_over(topic: Topic, queue: Queue, l
         queue.connection.execute(end.encode(), (age, job))
     loop.step()
     assert queue.ends().keys() == {new, waiting}
+
+
+def test_it_has_no_start_to_begin_from(settings: Settings) -> None:
+    made = Enqueued(replace(context(settings), from_start=True))
+    try:
+        with pytest.raises(SetupError, match="leave --from-start out"):
+            made.prepare()
+    finally:
+        made.close()

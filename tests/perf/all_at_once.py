@@ -76,9 +76,9 @@ def main(
         finally:
             broker.stop()
     (out / "all_at_once.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
-    draw(found, out / "all_at_once.png")
     for line in told(found):
         print(line)
+    draw(found, out / "all_at_once.png")
     say(f"{out / 'all_at_once.json'}, {out / 'all_at_once.png'}")
     raise typer.Exit(1 if any(found["missing"].values()) else 0)
 

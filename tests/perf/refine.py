@@ -47,6 +47,7 @@ class Bare:
     name = "bare"
     every_s = 1.0
     reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
 
     def __init__(self, context: Context) -> None:
         self.context = context

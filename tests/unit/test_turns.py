@@ -21,6 +21,7 @@ class Reader:
     name: str
     reads: tuple[str, ...] = ()
     every_s: float = 0.0
+    writes: tuple[str, ...] = ()
 
 
 INGEST = Reader("ingest")
@@ -113,6 +114,46 @@ def test_the_query_furthest_from_the_sources_goes_first() -> None:
     assert driver.went("deliver", "build")
     driver.batch(BUILD)
     assert driver.went("deliver", "build", "ingest")
+
+
+SILVER = Reader("silver", ("bronze.x",), writes=("silver.x",))
+GOLD = Reader("gold", ("silver.x",), writes=("gold.x",))
+BOTH = Reader("both", ("silver.x", "gold.x"))
+
+
+def test_a_query_waits_for_more_of_what_it_reads_and_takes_it_at_once() -> None:
+    driver = Driver()
+    driver.begin(SILVER)
+    driver.end(SILVER, "silver.x")
+    driver.wait(GOLD, BOTH)
+    assert driver.went("gold")  # and is at work
+    driver.begin(GOLD)
+    driver.end(GOLD, "gold.x")
+    assert driver.went("gold", "both")
+    # It has seen both: there is nothing more for it.
+    driver.wait(BOTH)
+    assert driver.went("gold", "both")
+
+
+def test_it_waits_no_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_MORE_S", 4 * A_WHILE_S)
+    driver = Driver()
+    driver.begin(SILVER)
+    driver.begin(GOLD)
+    driver.end(SILVER, "silver.x")
+    driver.wait(BOTH)
+    assert driver.went()
+    time.sleep(4 * A_WHILE_S)
+    assert driver.went("both")
+
+
+def test_nobody_waits_for_what_comes_from_outside() -> None:
+    driver = Driver()
+    source = Reader("source", writes=("bronze.x",))
+    driver.batch(source, "bronze.x")
+    driver.begin(source)
+    driver.wait(REFINE)
+    assert driver.went("refine")
 
 
 def test_of_queries_equally_far_from_the_sources_the_one_that_has_waited_longest_goes_first() -> None:
