@@ -5,6 +5,7 @@ metric, the other outcomes are counted in the batch that is about to be written.
 """
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,11 @@ from jobs.queries import Context
 
 # What is decided of a record by itself, in the order it is told in; all else is a duplicate.
 KEPT_OR_LEFT_OUT = ("silver", "dead", "no_consent", "filtered")
+
+
+# (stream, stage, reason) → places of records
+Examples = Callable[[str, str, str], Sequence[str]]
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,21 @@ def check_balance(name: str, balance: Balance) -> None:
         )
 
 
-def check_breaker(context: Context, name: str, batch_id: int, balance: Balance) -> list[str]:
+def examples(rows: DataFrame) -> Examples:
+    """A function (stream, stage, first reason) → places of some such records, with the field at fault."""
+
+    def find(stream: str, stage: str, reason: str) -> list[str]:
+        first = F.try_element_at("reasons", F.lit(1))
+        mine = rows.where((F.col("stream") == stream) & (F.col("stage") == stage) & (first["code"] == reason))
+        found = mine.select("topic", "partition", "offset", first["field"]).limit(_EXAMPLES).collect()
+        return [f"{topic}-{part}-{at}" + (f" ({field})" if field else "") for topic, part, at, field in found]
+
+    return find
+
+
+def check_breaker(
+    context: Context, name: str, batch_id: int, balance: Balance, examples: Examples
+) -> list[str]:
     """Stop when so much of a stream's records fails that its producer, or the contract, must be wrong.
 
     What the API refused is not counted: each caller was told, and the contract was asked.
@@ -137,18 +157,19 @@ def check_breaker(context: Context, name: str, batch_id: int, balance: Balance) 
     limits = context.settings.breaker
     for stream, fresh in balance.fresh.items():
         reasons = balance.reasons(stream)
-        judged = Counter({reason: n for (stage, reason), n in reasons.items() if stage != "api"})
+        judged = Counter({(stage, reason): n for (stage, reason), n in reasons.items() if stage != "api"})
         dead, total = judged.total(), fresh - (reasons.total() - judged.total())
         if dead < limits.min_failed_rows or dead < limits.max_failed_share * total:
             continue
-        reason, count = judged.most_common(1)[0]
+        (stage, reason), count = judged.most_common(1)[0]
         what = (
             f"{dead} of {total} records of {stream} in batch {batch_id} fail, {count} of them with {reason}"
         )
         if context.accept_batch != batch_id:
+            some = ", ".join(examples(stream, stage, reason))
             raise QualityError(
-                f"{name}: {what}. Nothing was written; mend the producer or the contract, or let this batch "
-                f"pass with --accept-batch {batch_id}"
+                f"{name}: {what}, for example {some}. Nothing was written; mend the producer or the "
+                f"contract, or let this batch pass with --accept-batch {batch_id} (docs/operations.md)"
             )
         accepted.append(what)
     return accepted

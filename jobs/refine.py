@@ -27,6 +27,7 @@ from jobs.accounting import (
     check_balance,
     check_breaker,
     count_groups,
+    examples,
     ledger_entries,
 )
 from jobs.for_ever import without_earlier
@@ -118,7 +119,7 @@ class Refine:
                     found = without_earlier(self.context, contract, rows, count)
                     balance = balance if found is rows else self._balance(found, this)
                     rows = found
-            if accepted := check_breaker(self.context, self.name, batch_id, balance):
+            if accepted := check_breaker(self.context, self.name, batch_id, balance, examples(rows)):
                 record_decision(self.context, self.name, "; ".join(accepted), (this, batch_id))
             fail_at(self.name, "before_write")
             self._append(rows, balance, mark, begun=begun)

@@ -57,6 +57,11 @@ def by_tenant(found: Balance) -> dict[str | None, Outcomes]:
     return {entry.tenant_id: outcomes(entry) for entry in entries}
 
 
+def some(stream: str, stage: str, reason: str) -> list[str]:
+    """Places of records."""
+    return [f"{stream}-0-7 ({stage}, {reason})"]
+
+
 def context(settings: Settings, accept_batch: int | None = None) -> Context:
     return Context(cast(Any, None), settings, "run", accept_batch=accept_batch)
 
@@ -140,10 +145,10 @@ def test_the_breaker_needs_both_a_number_and_a_share(
 ) -> None:
     groups = [group("a", "dead", dead, reason="malformed_json"), group("a", "silver", total - dead)]
     if not stops:
-        check_breaker(context(settings), "q", 7, balance(groups, total))
+        check_breaker(context(settings), "q", 7, balance(groups, total), some)
         return
     with pytest.raises(QualityError, match=rf"{dead} of {total} records of {LEADS} in batch 7 fail"):
-        check_breaker(context(settings), "q", 7, balance(groups, total))
+        check_breaker(context(settings), "q", 7, balance(groups, total), some)
 
 
 def test_the_breaker_names_the_dominant_reason(settings: Settings) -> None:
@@ -152,8 +157,9 @@ def test_the_breaker_names_the_dominant_reason(settings: Settings) -> None:
         group("b", "dead", 800, reason="malformed_json"),
         group("c", "dead", 700, reason="malformed_json"),
     ]
-    with pytest.raises(QualityError, match="1500 of them with malformed_json"):
-        check_breaker(context(settings), "q", 7, balance(groups, 2400))
+    told = r"1500 of them with malformed_json, for example lead\.ingest-0-7 \(.*, malformed_json\)\. Nothing"
+    with pytest.raises(QualityError, match=told):
+        check_breaker(context(settings), "q", 7, balance(groups, 2400), some)
 
 
 @pytest.mark.parametrize(("broken", "stops"), [(1000, True), (999, False)])
@@ -167,10 +173,10 @@ def test_what_the_api_refused_neither_opens_the_breaker_nor_holds_it_closed(
     ]
     found = balance(groups, 9900 + broken)
     if not stops:
-        assert check_breaker(context(settings), "q", 7, found) == []
+        assert check_breaker(context(settings), "q", 7, found, some) == []
         return
     with pytest.raises(QualityError, match=r"1000 of 1900 records .* 1000 of them with missing_required"):
-        check_breaker(context(settings), "q", 7, found)
+        check_breaker(context(settings), "q", 7, found, some)
 
 
 def test_warnings_are_counted_by_column_for_what_this_batch_accounts_for() -> None:
@@ -185,11 +191,11 @@ def test_warnings_are_counted_by_column_for_what_this_batch_accounts_for() -> No
 
 def test_an_accepted_batch_passes_the_breaker_and_no_other_does(settings: Settings) -> None:
     found = balance([group("a", "dead", 5000, reason="empty")], 5000)
-    assert check_breaker(context(settings, accept_batch=7), "q", 7, found) == [
+    assert check_breaker(context(settings, accept_batch=7), "q", 7, found, some) == [
         f"5000 of 5000 records of {LEADS} in batch 7 fail, 5000 of them with empty"
     ]
     with pytest.raises(QualityError, match="--accept-batch 8"):
-        check_breaker(context(settings, accept_batch=7), "q", 8, found)
+        check_breaker(context(settings, accept_batch=7), "q", 8, found, some)
 
 
 def test_each_streams_entries_carry_its_own_counts_and_its_own_topics_offsets() -> None:
@@ -237,7 +243,7 @@ def test_the_breaker_of_one_stream_is_not_hidden_by_a_sound_other_one(settings: 
     ]
     expected = rf"1000 of 1500 records of {LEADS} in batch 7 fail, 600 of them with malformed_json"
     with pytest.raises(QualityError, match=expected):
-        check_breaker(context(settings), "q", 7, of_both(groups, 1500, 100_000, BOTH))
+        check_breaker(context(settings), "q", 7, of_both(groups, 1500, 100_000, BOTH), some)
 
 
 def test_the_failures_of_two_streams_do_not_add_up_to_a_broken_one(settings: Settings) -> None:
@@ -245,7 +251,7 @@ def test_the_failures_of_two_streams_do_not_add_up_to_a_broken_one(settings: Set
         group("a", "dead", 999, reason="empty"),
         group("a", "dead", 999, stream=VISITS, reason="empty"),
     ]
-    check_breaker(context(settings), "q", 7, of_both(groups, 999, 999, BOTH))
+    check_breaker(context(settings), "q", 7, of_both(groups, 999, 999, BOTH), some)
 
 
 def test_an_accepted_batch_passes_with_every_stream_of_it(settings: Settings) -> None:
@@ -253,4 +259,4 @@ def test_an_accepted_batch_passes_with_every_stream_of_it(settings: Settings) ->
         group("a", "dead", 5000, reason="empty"),
         group("a", "dead", 5000, stream=VISITS, reason="empty"),
     ]
-    check_breaker(context(settings, accept_batch=7), "q", 7, of_both(groups, 5000, 5000, BOTH))
+    check_breaker(context(settings, accept_batch=7), "q", 7, of_both(groups, 5000, 5000, BOTH), some)

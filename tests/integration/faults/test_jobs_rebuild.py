@@ -1,5 +1,6 @@
 """Floods of one event, odd times, a destination rebuilt, and the breaker."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,9 @@ def test_a_batch_that_is_mostly_broken_stops_before_it_writes_until_someone_acce
     assert stopped.code == 3, stopped.why
     assert "missing_required" in stopped.status["error"]
     assert "--accept-batch 0" in stopped.status["error"]
+    assert re.search(
+        r"for example (lead\.ingest-\d+-\d+ \(/payload/email\)(, )?){3}\.", stopped.status["error"]
+    )
     for name in ("silver.leads", "ops.dead_letters"):
         assert world.table(name) == []
     assert world.ledger("refine.leads") == {}
