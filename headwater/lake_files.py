@@ -15,8 +15,8 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from headwater.errors import SetupError, TransientError
+from headwater.paths import table_path
 from headwater.settings import Settings
-from headwater.tables import table_path
 
 _S3A = "spark.hadoop.fs.s3a."
 _SCHEMES = ("s3", "s3a")

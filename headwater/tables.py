@@ -16,6 +16,7 @@ from headwater.errors import SetupError
 from headwater.files import delete_folder
 from headwater.locks import commit_lock, forget_lock
 from headwater.log_trim import trim
+from headwater.paths import table_path as table_path
 from headwater.settings import Settings
 
 PROPERTIES = {
@@ -23,11 +24,6 @@ PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 7 days",
     "delta.logRetentionDuration": "interval 30 days",
 }
-
-
-def table_path(settings: Settings, full_name: str) -> str:
-    """<lake>/<layer>/<table>."""
-    return f"{settings.lake_root}/{full_name.replace('.', '/')}"
 
 
 def checkpoint_path(settings: Settings, query: str) -> str:

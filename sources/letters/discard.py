@@ -1,0 +1,72 @@
+"""Dead letters that somebody is done with: `new` becomes `discarded` in the table.
+
+Streams that read it pass the change over. Safe to run again, or to be killed: it is one commit, and of what
+is discarded nothing is new.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from headwater.delta_change import change
+from headwater.errors import SetupError
+from headwater.lake_rows import reading
+from headwater.locks import commit_lock
+from headwater.log_trim import trim
+from headwater.paths import table_path
+from headwater.settings import Settings
+from schemas.letters import LETTERS
+from sources.letters.table import TABLE, Snapshot
+from sources.letters.wanted import DISCARDED, NEW, Wanted
+
+_KEYS = ("dead_letter_id", "failed_at")
+
+
+def refuse_remote(settings: Settings) -> None:
+    """Raises SetupError for a lake that is not a folder."""
+    if settings.lake_is_remote:
+        raise SetupError(
+            f"lake {settings.lake}: letters are discarded on a local lake only. Elsewhere there is no commit "
+            "lock, Spark and delta-rs do not see each other's commits, and one could undo the other's"
+        )
+
+
+def new_ones(settings: Settings, wanted: Wanted) -> list[str]:
+    """The ids of the letters that are wanted and new."""
+    found: list[str] = _keys(settings, wanted)["dead_letter_id"].to_pylist()
+    return found
+
+
+def unknown(settings: Settings, ids: Iterable[str]) -> list[str]:
+    """Those of the ids that no letter has."""
+    asked = tuple(dict.fromkeys(ids))
+    rows = Snapshot(settings).scan(Wanted(ids=asked), ["dead_letter_id"])
+    known = {name for part in rows for name in part["dead_letter_id"].to_pylist()}
+    return [name for name in asked if name not in known]
+
+
+def discard(settings: Settings, ids: Sequence[str]) -> int:
+    """Discard those of the letters that are new still: how many."""
+    refuse_remote(settings)
+    if not ids:
+        return 0
+    path = table_path(settings, TABLE)
+    with reading(TABLE), commit_lock(settings.lake_root, TABLE):
+        found = _keys(settings, Wanted(ids=tuple(ids)))
+        if found.num_rows:
+            times = found["failed_at"].to_pylist()
+            span = ("failed_at", min(times), max(times))
+            if change(path, found.select(["dead_letter_id"]), ("status", NEW, DISCARDED), span):
+                trim(settings.lake_root, path, str(DeltaTable(path).metadata().id))
+    return int(found.num_rows)
+
+
+def _keys(settings: Settings, wanted: Wanted) -> pa.Table:
+    """Id and time of the letters that are wanted and new: of those that are wanted as something else none."""
+    nothing = pa.schema([LETTERS.field(name) for name in _KEYS]).empty_table()
+    if wanted.status not in (None, NEW):
+        return nothing
+    rows = Snapshot(settings).scan(replace(wanted, status=NEW), _KEYS)
+    return pa.concat_tables([nothing, *[part.select(nothing.column_names) for part in rows]])
