@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from jobs import deliveries
+from jobs import dead_letters, deliveries
 from jobs.launch import Launch, launch
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 Once = Annotated[bool, typer.Option(help="Take all there is, then exit. Without it: run until SIGTERM.")]
 RunId = Annotated[
