@@ -97,7 +97,7 @@ class Control:
         return job_id
 
     async def note(self, act: Act, result: str) -> None:
-        """Enter a refusal into the trail."""
+        """Enter a refusal into the trail, or an act that changes nothing in PostgreSQL."""
         async with self._database.connection(_WHERE) as connection:
             await _note(connection, act, result)
 

@@ -165,8 +165,8 @@ class DependencyModel(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """`degraded`: works without Redis, without PostgreSQL but for uploads and the CRM's control, or without
-    the schema registry, which the jobs need; `down`: takes no events."""
+    """`degraded`: works without Redis, without PostgreSQL but for uploads, dead letters and the CRM's
+    control, or without the schema registry, which the jobs need; `down`: takes no events."""
 
     status: Literal["ok", "degraded", "down"]
     dependencies: dict[str, DependencyModel]

@@ -9,6 +9,7 @@ from api.control import Control
 from api.database import Database
 from api.dead_letters import DeadLetters
 from api.jobs import Jobs
+from api.letters import Letters
 from api.limits import RateLimit
 from api.metrics import REFUSED, Sources
 from api.page.sessions import Sessions
@@ -38,6 +39,7 @@ class Services:
     database: Database
     jobs: Jobs
     control: Control
+    letters: Letters
     registry: SchemaRegistry
     arrivals: Arrivals
     sessions: Sessions
@@ -55,6 +57,7 @@ class Services:
         await self.registry.close()
         await self.database.stop()
         await self.arrivals.stop()
+        self.letters.stop()
 
     async def admit(self, request: Request, scope: str) -> Principal:
         """The caller, if it may and is not too fast. Raises Problem 401 or 429, or ForbiddenError."""
@@ -90,6 +93,7 @@ def make_services(settings: Settings) -> Services:
         database,
         Jobs(database),
         Control(database),
+        Letters(settings),
         SchemaRegistry(settings.registry),
         Arrivals(uploads, landing_of(settings)),
         Sessions(settings),

@@ -29,7 +29,9 @@ from headwater.settings import load_settings
 ROOT = Path(__file__).resolve().parents[2]
 ISSUER = "https://issuer.headwater.invalid/"
 ALGORITHMS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
-WRITER_SCOPES = ("ingest:write", "upload:write", "jobs:read", "crm:read", "crm:control")
+WRITER_SCOPES = (
+    "ingest:write", "upload:write", "jobs:read", "crm:read", "crm:control", "dlq:read", "dlq:replay",
+)  # fmt: skip
 START_S = 90.0  # of a machine with other work
 WAIT_S = 20.0
 STOP_S = 20.0

@@ -1,5 +1,6 @@
 """Two tenants of one API, each with every scope; what the first of them has; every route that there is."""
 
+import base64
 import json
 import re
 import secrets
@@ -26,12 +27,14 @@ from tests.integration.api_server import ISSUER, ApiServer, key_entry, mint
 from tests.integration.crm_log import records
 from tests.integration.uploads.harness import UploadApi
 from tests.integration.uploads.page_harness import Browser
+from tests.letters import lake_settings, letter, make_lake
 
 SCOPES = (
     "ingest:write", "upload:write", "jobs:read", "crm:read", "crm:control", "dlq:read", "dlq:replay",
     "pii:read", "privacy:erase", "quality:read",
 )  # fmt: skip
 CRM = "/api/v1/crm-ingestion"
+LETTERS = "/api/v1/dead-letters"
 # Numbers that nothing else in an answer is.
 COUNTS = Counts(731_842_009, 731_842_001, 731_842_002, 731_842_003, 731_842_004, 731_842_005)
 
@@ -56,6 +59,7 @@ def two_tenants(folder: Path, settings: Settings) -> Iterator[TwoTenants]:
     server.start(
         HEADWATER_POSTGRES__API_DSN=settings.postgres.api_dsn,
         HEADWATER_UPLOADS__FOLDER=str(folder / "uploads"),
+        HEADWATER_LAKE=str(folder / "lake"),
     )
     try:
         yield server
@@ -96,6 +100,9 @@ class Belongings:
     record: dict[str, Any]  # a record of the CRM's log
     event: dict[str, Any]
     idempotency_key: str
+    letters: tuple[str, str]  # ids of dead letters: one of its own, and one that is nobody's
+    letter_place: str  # the cursor behind the first of them
+    fingerprint: str
     session: str
     form_token: str
     marks: set[str]
@@ -119,6 +126,7 @@ def belongings(api: TwoTenants, settings: Settings, browser: Browser) -> Belongi
     event = {"source": "web", "payload": {"email": email, "consent": True}}
     key = f"idem-{token}"
     _logged(settings, api)
+    letters, bytes_ = _refused(api, token)
     with api.client() as client:
         done = job_of(client.post("/upload", params=upload, content=content))
         imported(settings, done, cell)
@@ -131,8 +139,9 @@ def belongings(api: TwoTenants, settings: Settings, browser: Browser) -> Belongi
     assert browser.sign_in(api.key).status_code == 303
     session, form_token = str(browser.session), browser.token()
     hidden = {enqueued, taken["event_id"], email, key, session, form_token}
+    refused = {*letters[::2], bytes_, f"topic-{token}", f"code-{token}"}
     numbers = {form.format(n) for n in vars(COUNTS).values() for form in ("{}", "{:,}")}
-    shown = {done, waiting, place, label, cell, f"done-{token}", f"waits-{token}", *sums, *numbers}
+    shown = {done, waiting, place, label, cell, f"done-{token}", f"waits-{token}", *sums, *numbers, *refused}
     return Belongings(
         tenant=api.tenant,
         done=done,
@@ -143,10 +152,13 @@ def belongings(api: TwoTenants, settings: Settings, browser: Browser) -> Belongi
         record=record,
         event=event,
         idempotency_key=key,
+        letters=letters[:2],
+        letter_place=f"{4_000_000_000_000_000}-{letters[0]}",
+        fingerprint=letters[2],
         session=session,
         form_token=form_token,
-        marks={api.tenant, *api.key.split("_")[1:]} | shown | hidden,
-        kept_to_itself=hidden,
+        marks={letters[1], api.tenant, *api.key.split("_")[1:]} | shown | hidden,
+        kept_to_itself=hidden | {letters[1]},
     )
 
 
@@ -181,6 +193,20 @@ def _logged(settings: Settings, api: TwoTenants) -> None:
     ends = ("processed", "processed", "skipped", "failed", "failed")
     rows: list[dict[str, Any]] = [{"tenant_id": api.tenant, "processing_status": end} for end in ends]
     sink.write(records(*rows, {"tenant_id": None}))
+
+
+def _refused(api: TwoTenants, token: str) -> tuple[tuple[str, str, str], str]:
+    """Dead letters: the ids of one of the owner's and of nobody's, the fingerprint; the payload's base64."""
+    mine, nobodys, fingerprint = (secrets.token_hex(32) for _ in range(3))
+    payload = f"payload-{token}".encode()
+    same = {"fingerprint": fingerprint, "payload": payload, "source_topic": f"topic-{token}"}
+    codes = (f"code-{token}",)
+    make_lake(
+        lake_settings(api.folder / "lake"),
+        letter(0, *codes, dead_letter_id=mine, tenant_id=api.tenant, **same),
+        letter(1, *codes, dead_letter_id=nobodys, tenant_id=None, **same),
+    )
+    return (mine, nobodys, fingerprint), base64.b64encode(payload).decode()
 
 
 def without_request(answer: httpx.Response) -> tuple[int, str, Iterable[str]]:

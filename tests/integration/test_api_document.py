@@ -46,6 +46,7 @@ def _of_its_own(folder: Path, database: str) -> dict[str, str]:
     postgres = settings_of(database).postgres.api_dsn
     return FAST | {
         "HEADWATER_UPLOADS__FOLDER": str(folder / "uploads"),
+        "HEADWATER_LAKE": str(folder / "lake"),
         "HEADWATER_POSTGRES__API_DSN": postgres,
     }
 

@@ -17,6 +17,7 @@ from tests.integration.api_server import ROOT, Tail
 from tests.integration.outbox_harness import Leads, lead, migrated_database, settings_of
 from tests.integration.tenants import (
     CRM,
+    LETTERS,
     Belongings,
     TwoTenants,
     bearer,
@@ -84,6 +85,24 @@ def of_events(own: Belongings) -> dict[Route, list[Case]]:
     }
 
 
+def of_letters(own: Belongings) -> dict[Route, list[Case]]:
+    """Dead letters. Whoever may discard is told how many it had: none."""
+    named, place = {"tenant": own.tenant}, {"cursor": own.letter_place}
+    orders = [{"ids": list(own.letters)}, {"filter": {"fingerprint": own.fingerprint}}]
+    return {
+        ("GET", LETTERS): [
+            keyed(200),
+            keyed(200, params={"fingerprint": own.fingerprint}),
+            keyed(200, params=place),
+            keyed(422, params=named),
+        ],
+        ("GET", f"{LETTERS}/stats"): [keyed(200, params={"by": "stage,day"}), keyed(422, params=named)],
+        ("GET", f"{LETTERS}/{{dead_letter_id}}"): [keyed(404, name) for name in own.letters],
+        ("POST", f"{LETTERS}/discard"): [keyed(200, json={"why": "x"} | order) for order in orders]
+        + [keyed(422, json={"why": "x", "filter": named})],
+    }
+
+
 def of_files(own: Belongings) -> dict[Route, list[Case]]:
     """Uploads and their jobs, for programs."""
     named = {"tenant_id": own.tenant}
@@ -136,7 +155,7 @@ def of_the_page(own: Belongings) -> dict[Route, list[Case]]:
 
 def cases(own: Belongings) -> dict[Route, list[Case]]:
     """At least one for every route."""
-    return of_events(own) | of_files(own) | of_the_page(own)
+    return of_events(own) | of_letters(own) | of_files(own) | of_the_page(own)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +192,7 @@ def asked(browser: Browser, route: Route, case: Case, job: str | None = None) ->
     send = dict(case.send or {})
     if "data" in send and browser.session:
         send["data"] = {FIELD: browser.token()} | send["data"]
-    path = route[1].format(job_id=job or case.job, name=case.job or NOBODYS)
+    path = route[1].format(job_id=job or case.job, name=case.job or NOBODYS, dead_letter_id=job or case.job)
     return browser.http.request(route[0], path, **send)
 
 
@@ -183,7 +202,8 @@ def state(api: TwoTenants, own: Belongings) -> tuple[Any, ...]:
         jobs = client.get("/jobs").json()
         errors = client.get(f"/jobs/{own.done}/errors").json()
         counts = client.get(f"{CRM}/metrics").json()
-    return jobs, errors, counts
+        letters = client.get(LETTERS).json()
+    return jobs, errors, counts, letters
 
 
 def test_every_route_has_a_case(api: TwoTenants, own: Belongings) -> None:
@@ -203,6 +223,7 @@ def test_what_is_looked_for_is_what_the_owner_is_shown(api: TwoTenants, own: Bel
                 seen |= own.shown_in(browser.get(f"{prefix}/{job}"))
         seen |= own.shown_in(browser.get("/jobs", params={"limit": 1}))
         seen |= own.shown_in(browser.get(f"/jobs/{own.done}/errors"))
+        seen |= own.shown_in(browser.get(f"{LETTERS}/{own.letters[0]}"))
     secret = {api.tenant, *api.key.split("_"), *own.kept_to_itself}
     assert own.marks - seen <= secret
 
@@ -222,7 +243,7 @@ def test_another_tenant_sees_nothing_and_changes_nothing(
     assert state(api, own) == before
 
 
-@pytest.mark.parametrize("route", sorted(r for r in every_route() if "{job_id}" in r[1]), ids=" ".join)
+@pytest.mark.parametrize("route", sorted(r for r in every_route() if "_id}" in r[1]), ids=" ".join)
 def test_anothers_job_is_answered_like_one_that_is_not_there(
     api: TwoTenants, own: Belongings, route: Route
 ) -> None:
@@ -244,6 +265,8 @@ def test_the_others_lists_and_counts_are_empty(api: TwoTenants, own: Belongings)
     jobs = httpx.get(f"{api.url}/jobs", headers=stranger).json()
     counts = httpx.get(f"{api.url}{CRM}/metrics", headers=stranger).json()
     assert jobs == {"jobs": [], "next_cursor": None}
+    assert httpx.get(f"{api.url}{LETTERS}", headers=stranger).json()["letters"] == []
+    assert httpx.get(f"{api.url}{LETTERS}/stats", headers=stranger).json() == {"groups": []}
     assert {counts[name] for name in ("processed", "skipped", "errors", "queue_depth")} == {0}
     mine = httpx.get(f"{api.url}{CRM}/metrics", headers={"X-API-Key": api.key}).json()
     assert [mine[name] for name in ("processed", "skipped", "errors", "queue_depth")] == [2, 1, 2, 1]
