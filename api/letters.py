@@ -1,9 +1,10 @@
-"""ops.dead_letters for the routes: read and marked in threads of their own, a few at a time."""
+"""ops.dead_letters for the routes: read and marked in threads of their own, a few at a time; of a remote lake
+in processes of their own."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from api.problems import Problem, unavailable
 from api.room import Room
@@ -11,6 +12,7 @@ from headwater.errors import HeadwaterError, SetupError
 from headwater.log import logger
 from headwater.settings import Settings
 from sources.letters import discard, groups, newest, one
+from sources.letters.apart import apart
 from sources.letters.groups import Group
 from sources.letters.newest import Place
 from sources.letters.one import Found
@@ -19,7 +21,6 @@ from sources.letters.wanted import Wanted
 AT_ONCE = 4  # of one worker: each reads files and uses a processor
 AT_ONCE_EACH = 2
 RETRY_AFTER_S = 5
-P = ParamSpec("P")
 T = TypeVar("T")
 _log = logger(__name__)
 
@@ -65,12 +66,14 @@ class Letters:
         """Discard those that are new still: how many."""
         return await self._asked(credential, discard.discard, self._settings, ids)
 
-    async def _asked(self, credential: str, ask: Callable[P, T], *told: P.args, **more: P.kwargs) -> T:
+    async def _asked(self, credential: str, ask: Callable[..., T], *told: Any) -> T:
         loop = asyncio.get_running_loop()
+        way = (apart, ask, *told) if self._settings.lake_is_remote else (ask, *told)
         with self._room.taken(credential, 1):
             try:
-                return await loop.run_in_executor(self._threads, lambda: ask(*told, **more))
+                found: T = await loop.run_in_executor(self._threads, *way)
             except HeadwaterError as fault:
                 log = _log.error if isinstance(fault, SetupError) else _log.warning
                 log("lake_failed", reason=str(fault))
                 raise unavailable("lake_unavailable", RETRY_AFTER_S) from None
+        return found

@@ -18,6 +18,7 @@ BY = {
     "fingerprint": "fingerprint",
     "stream": "stream",
     "stage": "stage",
+    "status": "status",
     "tenant": "tenant_id",
     "day": "failed_at",
     "contract-version": "contract_version",

@@ -34,7 +34,7 @@ def test_the_tenant_is_never_taken_from_what_was_given() -> None:
 
 def test_letters_of_one_tenant_are_grouped_by_all_else() -> None:
     assert STATS["by"].read("day,contract_version") == ["day", "contract-version"]
-    assert STATS["by"].read("reason,fingerprint,stream,stage,day") == [
+    assert STATS["by"].read("reason,fingerprint,stream,stage,status,day") == [
         name for name in BY if name not in ("tenant", "contract-version")
     ]
 

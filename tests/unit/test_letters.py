@@ -105,6 +105,8 @@ def test_groups_count_a_letter_once_for_each_of_its_reasons(settings: Settings) 
     ]  # fmt: skip
     assert (found[0].first, found[0].last) == (NOON + timedelta(seconds=1), NOON + timedelta(days=1))
     assert found[0].example == identity(4)
+    by_status = groups(settings, Wanted(), ["status"], 10)
+    assert [(g.key, g.letters) for g in by_status] == [(("new",), 4), (("replayed",), 1)]
     by_day = groups(settings, Wanted(), ["day", "tenant"], 10)
     assert [g.key for g in by_day] == [("2026-03-01", "acme"), ("2026-03-01", None), ("2026-03-02", "acme")]
     assert by_day[0].named(["day", "contract-version"])["contract_version"] == "acme"
