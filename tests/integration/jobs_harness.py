@@ -195,9 +195,9 @@ class World:
         base = load_settings("local")
         self.lake, self.prefix = self.folder / "lake", f"{self.name}-"
         (self.folder / "logs").mkdir(parents=True)
-        self.dsn, owner = (
+        self.dsn, owner, api = (
             address.rsplit("/", 1)[0] + f"/{self.name}"
-            for address in (base.postgres.dsn, base.postgres.owner_dsn)
+            for address in (base.postgres.dsn, base.postgres.owner_dsn, base.postgres.api_dsn)
         )
         self.metrics_port = free_port()
         changes = {
@@ -213,6 +213,7 @@ class World:
             "HEADWATER_KAFKA__BOOTSTRAP": self.broker.bootstrap,
             "HEADWATER_POSTGRES__DSN": self.dsn,
             "HEADWATER_POSTGRES__OWNER_DSN": owner,
+            "HEADWATER_POSTGRES__API_DSN": api,
             "HEADWATER_ELASTICSEARCH__PREFIX": self.prefix,
             "HEADWATER_METRICS__PORT": str(self.metrics_port),
             "HEADWATER_SPARK__DRIVER_MEMORY": "1g",
