@@ -167,7 +167,7 @@ def test_a_large_file_passes_in_parts_that_are_never_all_in_memory(
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     assert (job["bytes"], job["sha256"]) == (size * MEGABYTE, digest)
-    assert max(most) < 200 * MEGABYTE
+    assert max(most) - most[0] < 64 * MEGABYTE
 
 
 def test_a_client_that_hangs_up_leaves_nothing(api: UploadApi, settings: Settings) -> None:
