@@ -61,8 +61,8 @@ compiler:
 	@command -v gcc >/dev/null || { echo "test-faults: missing; install with: apt-get install gcc" >&2; exit 2; }
 
 with-stack: setup
-	@if $(VENV)/python -m local status >/dev/null 2>&1; then was=up; else was=down; fi; \
-	  $(VENV)/python -m local up && $(VENV)/python -m pytest $(TESTS); code=$$?; \
+	@if $(VENV)/python -m local status >/dev/null 2>&1; then was=up; else was=down; fi; code=0; \
+	  { $(VENV)/python -m local up && $(VENV)/python -m pytest $(TESTS); } || code=$$?; \
 	  if [ $$was = down ]; then $(VENV)/python -m local down; fi; exit $$code
 
 archive: setup ## Archive the classes that a job loads: each start takes some seconds less
