@@ -4,8 +4,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from api.document import decode, step
-from api.events import MALFORMED
+from api.json_object import read_object
 from api.problems import Fault, Problem
 from schemas.contract import domain_contracts
 
@@ -38,15 +37,7 @@ def topics() -> dict[str, int]:
 
 def read_job(raw: bytes) -> NewJob:
     """The job. Raises Problem 400 for what is no document, 422 with all faults of one."""
-    body, faults = decode(raw)
-    if any(fault.code in MALFORMED for fault in faults):
-        raise Problem(400, faults[0].code, faults)
-    if not isinstance(body, dict):
-        raise _invalid([Fault("", "type_mismatch", "must be an object")])
-    unknown = [name for name in body if name not in FIELDS]
-    faults += [
-        Fault(step("", name), "rule:unknown_field", "is not a field of this request") for name in unknown
-    ]
+    body, faults = read_object(raw, FIELDS, "invalid_job")
     faults += [Fault(f"/{name}", "missing_required", "is missing") for name in REQUIRED if name not in body]
     faults += _checked(body)
     if faults:

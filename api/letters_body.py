@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from api.document import decode, step
-from api.events import MALFORMED
+from api.document import step
+from api.json_object import read_object
 from api.letters_query import FILTER, is_id, wanted_of
 from api.problems import Fault, Problem
 from sources.letters.wanted import Wanted
@@ -26,15 +26,7 @@ class Order:
 
 def read_order(raw: bytes, tenant: str) -> Order:
     """The order. Raises Problem 400 for what is no document, 422 with all faults of one."""
-    body, faults = decode(raw)
-    if any(fault.code in MALFORMED for fault in faults):
-        raise Problem(400, faults[0].code, faults)
-    if not isinstance(body, dict):
-        raise _invalid([Fault("", "type_mismatch", "must be an object")])
-    unknown = [name for name in body if name not in FIELDS]
-    faults += [
-        Fault(step("", name), "rule:unknown_field", "is not a field of this request") for name in unknown
-    ]
+    body, faults = read_object(raw, FIELDS, "invalid_order")
     faults += _why(body)
     if ("ids" in body) == ("filter" in body):
         faults.append(Fault("", "rule:one_of", _ONE_OF))

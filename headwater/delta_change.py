@@ -11,7 +11,7 @@ from deltalake import DeltaTable, WriterProperties
 
 from headwater.delta_checksum import write_checksum
 
-# As headwater/delta_log.py, which needs Spark.
+# Commits from one checkpoint of the log to the next. Spark takes seconds for one, delta-rs milliseconds.
 CHECKPOINT_EVERY = 50
 GROUP_ROWS = 512
 # Statistics hold times cut to their second, or millisecond.

@@ -18,14 +18,13 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterP
 from pyarrow.dataset import Dataset, dataset, field
 from pyspark.sql import DataFrame
 
+from headwater.delta_change import CHECKPOINT_EVERY as CHECKPOINT_EVERY
+from headwater.delta_change import GROUP_ROWS as GROUP_ROWS
 from headwater.delta_checksum import write_checksum
 
 _TABLES_KEPT_OPEN = 64
-# Commits from one checkpoint of the log to the next. Spark takes seconds for one, delta-rs milliseconds, so
-# the tables themselves ask Spark for none.
-CHECKPOINT_EVERY = 50
+# delta-rs makes the log's checkpoints, so the tables themselves ask Spark for none.
 NO_CHECKPOINTS = "1000000000"
-GROUP_ROWS = 512
 
 
 def committed(path: str, application: str) -> int | None:
