@@ -11,7 +11,7 @@ from api.room import Room
 from headwater.errors import HeadwaterError, SetupError
 from headwater.log import logger
 from headwater.settings import Settings
-from sources.letters import discard, groups, newest, one
+from sources.letters import groups, newest, one, settle
 from sources.letters.apart import apart
 from sources.letters.groups import Group
 from sources.letters.newest import Place
@@ -60,11 +60,11 @@ class Letters:
         """The ids of new letters. Raises Problem 409 on a lake where none can be discarded."""
         if self._settings.lake_is_remote:
             raise Problem(409, "lake_is_remote")
-        return await self._asked(credential, discard.new_ones, self._settings, wanted)
+        return await self._asked(credential, settle.new_ones, self._settings, wanted)
 
     async def discard(self, credential: str, ids: list[str]) -> int:
         """Discard those that are new still: how many."""
-        return await self._asked(credential, discard.discard, self._settings, ids)
+        return await self._asked(credential, settle.discard, self._settings, ids)
 
     async def _asked(self, credential: str, ask: Callable[..., T], *told: Any) -> T:
         loop = asyncio.get_running_loop()

@@ -1,12 +1,17 @@
 """The command line of the jobs: options → settings, session, queries, status line."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
 from jobs import dead_letters, deliveries
 from jobs.launch import Launch, launch
+from jobs.letters_options import filtered
+from jobs.replay import Order
+from sources.letters.wanted import Wanted
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(deliveries.app, name="deliveries")
@@ -56,6 +61,12 @@ LastHour = Annotated[str | None, typer.Option("--until", help="The last hour, wh
 Verify = Annotated[
     bool, typer.Option(help="Archive nothing; read all that is archived again, exit 3 on any difference.")
 ]
+Ids = Annotated[list[str] | None, typer.Option("--id", help="A letter by its id; may be repeated.")]
+PatchFile = Annotated[
+    Path | None, typer.Option("--patch", help="A JSON Patch (RFC 6902) that mends each event first.")
+]
+Plan = Annotated[bool, typer.Option("--plan", help="Only say what would come of it; also without --yes.")]
+Apply = Annotated[UUID | None, typer.Option(help="Do the plan with this number, as it was told, or refuse.")]
 Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
 
 
@@ -228,6 +239,40 @@ def reconcile(
     """Compare every destination with silver, by key and by hash; exit 3 on any difference."""
     order = Launch("reconcile", (domain,), True, run_id, dry_run, status_file, env)
     launch(replace(order, trace=tuple(trace or ()), also_audit=also_audit))
+
+
+@app.command()
+@filtered
+def replay(
+    wanted: Wanted,
+    id: Ids = None,
+    patch: PatchFile = None,
+    plan: Plan = False,
+    apply: Apply = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it at once; needs --why.")] = False,
+    why: Annotated[str, typer.Option(help="Why, for who asks later; no personal data.")] = "",
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Send dead letters to their topics again, mended by a JSON Patch if there is one.
+
+    Without --yes it is only planned: the same code says what would pass, fail still, be a duplicate, which
+    keys of gold would move from what to what, and what each destination would get. --apply does a plan, or
+    refuses (exit 3) where letters, silver, gold, contracts or code have moved since. Twice is once.
+    """
+    if apply and (wanted.given or id or patch or plan or yes):
+        raise typer.BadParameter("--apply does a plan as it is: give nothing else but --why")
+    if not apply and bool(id) == bool(wanted.given):
+        raise typer.BadParameter("give either a filter or --id (one or more); all there are: --status new")
+    if plan and yes:
+        raise typer.BadParameter("--plan does nothing, --yes does it: give one of them")
+    if yes and not why.strip():
+        raise typer.BadParameter("--yes needs --why TEXT")
+    order = Launch("replay", (), True, run_id, dry_run, status_file, env)
+    asked = replace(wanted, ids=tuple(id or ()))
+    launch(replace(order, replay=Order(asked, patch, apply, yes, why.strip())))
 
 
 @app.command()

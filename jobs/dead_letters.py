@@ -1,8 +1,6 @@
 """`python -m jobs dead-letters`: ops.dead_letters for people, read and marked without Spark."""
 
-import getpass
 import json
-import os
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,8 +17,8 @@ from headwater.settings import Settings, load_settings
 from jobs import letters_export, letters_print
 from jobs.letters_options import filtered
 from jobs.queries import Context
-from jobs.runs import record_decision
-from sources.letters import discard as discarding
+from jobs.runs import record_decision, who
+from sources.letters import settle
 from sources.letters.groups import BY, groups
 from sources.letters.newest import newest
 from sources.letters.one import find
@@ -172,15 +170,15 @@ def _groupings(by: list[str] | None) -> list[str]:
 def _discard(settings: Settings, wanted: Wanted, why: str, do: bool) -> int:
     """Written down before it is done: nobody is done with a letter unseen."""
     configure_logging()
-    discarding.refuse_remote(settings)
-    if lost := discarding.unknown(settings, wanted.ids):
+    settle.refuse_remote(settings)
+    if lost := settle.unknown(settings, wanted.ids):
         raise SetupError(f"no dead letter has the id {', '.join(map(letters_print.plain, lost))}")
-    ids = discarding.new_ones(settings, wanted)
+    ids = settle.new_ones(settings, wanted)
     if not do or not ids:
         return len(ids)
     filter = json.dumps(wanted.given, sort_keys=True)
-    _record(settings, f"{_who()} discards {len(ids)} dead letters, {filter}, because: {why}")
-    return discarding.discard(settings, ids)
+    _record(settings, f"{who()} discards {len(ids)} dead letters, {filter}, because: {why}")
+    return settle.discard(settings, ids)
 
 
 def _record(settings: Settings, what: str) -> None:
@@ -190,11 +188,3 @@ def _record(settings: Settings, what: str) -> None:
         record_decision(Context(cast(SparkSession, spark), settings, str(uuid.uuid4())), DECISION, what)
     finally:
         spark.stop()
-
-
-def _who() -> str:
-    """The user of the operating system; in a container that knows no names, the number."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

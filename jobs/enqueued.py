@@ -15,11 +15,11 @@ from headwater.metrics import EVENTS, PENDING
 from headwater.producer import Record, WaitingProducer
 from jobs.queries import Context
 from schemas.contract import domain_contracts
+from schemas.letters import REPLAY_OF
 from schemas.topics import MAX_MESSAGE_BYTES
 from sources.crm_enqueued import EnqueuedJobs, Wanted
 from sources.kafka_record import RecordReader
 
-REPLAY_OF = "replay_of"
 GONE, TOO_LARGE = "gone", "too_large"
 BATCH = 20  # of a step, so that one that is to stop ends soon
 WITHIN_S = 10.0

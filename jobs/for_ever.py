@@ -1,9 +1,10 @@
-"""Events that silver has for ever once: those that come again after the dedupe's window are duplicates, too.
+"""Events that silver has already: they are duplicates, however long ago the first one came.
 
-silver.<entity> of a contract with `uniqueForEver`, and a batch → the batch, in which an event that silver
-has from another record has the outcome `duplicate`. First arrival wins. One query writes the table, batch
-after batch, so what is not there now cannot be there when the batch is appended; a batch that is done again
-meets its own rows, and knows them by their place.
+silver.<entity>, and a batch → the batch, in which an event that is asked about (all of a contract with
+`uniqueForEver`, else those that were sent again) and that silver has from another record is a `duplicate`.
+First arrival wins. One query writes the table, batch after batch, so what is not there now cannot be
+there when the batch is appended; a batch that is done again meets its own rows, and knows them by their
+place.
 """
 
 from functools import reduce
@@ -24,13 +25,15 @@ _PLACE = ("topic", "partition", "offset")
 _FEW = 20_000
 
 
-def without_earlier(context: Context, contract: Contract, batch: DataFrame, count: int) -> DataFrame:
+def without_earlier(
+    context: Context, contract: Contract, batch: DataFrame, asked: Column, count: int
+) -> DataFrame:
     """The outcome rows of `batch`; the same ones, unless silver has one of the stream's events already.
 
-    `count` is how many events there are to look up: those that are not `written` yet. Reads three columns of
-    all the table: so a batch costs more the more silver holds, whatever its own size.
+    `asked` is true of the rows to look up, `count` how many those are at most: none is `written` yet.
+    Reads three columns of all the table: so a batch costs more the more silver holds, whatever its own size.
     """
-    again = _again(context, contract, batch, count)
+    again = _again(context, contract, batch.where(asked), count)
     if not again.num_rows:
         return batch
     known = frame_of(context.spark, again).withColumn("known", F.lit(True))
@@ -48,9 +51,19 @@ def _again(context: Context, contract: Contract, batch: DataFrame, count: int) -
     if count > _FEW or context.settings.lake_is_remote:
         there = read_table(context.spark, context.settings, table.full_name).select(*identity, *place)
         return new.join(there, identity).where(~_same_place()).select("dedupe_hash").distinct().toArrow()
-    few = new.toArrow()
+    return in_silver(context, contract, new.toArrow())
+
+
+def in_silver(context: Context, contract: Contract, few: pa.Table) -> pa.Table:
+    """`dedupe_hash` of those of a few events that silver has from other records: once each.
+
+    Columns of `few`: dedupe_hash, tenant_id, the contract's key columns, topic, partition, offset.
+    """
+    names = list(contract.key_columns)
+    identity, place = ["tenant_id", *names], [f"source_{part}" for part in _PLACE]
     wanted = (names[0], few[names[0]].to_pylist())
-    there = read_few(context.spark, context.settings, table.full_name, [*identity, *place], wanted)
+    table = SILVER[contract.stream].full_name
+    there = read_few(context.spark, context.settings, table, [*identity, *place], wanted)
     found = few.join(there, identity, join_type="inner")
     elsewhere = reduce(pc.or_, [pc.not_equal(found[part], found[f"source_{part}"]) for part in _PLACE])
     return found.filter(elsewhere).group_by("dedupe_hash").aggregate([])

@@ -23,6 +23,7 @@ from jobs.faults import translate
 from jobs.loops import loops
 from jobs.queries import Context
 from jobs.registry import JOBS
+from jobs.replay import Order
 from jobs.runs import finished_before, record_run
 
 _log = logger(__name__)
@@ -58,6 +59,7 @@ class Launch:
     first_hour: str | None = None
     last_hour: str | None = None
     verify: bool = False
+    replay: Order | None = None
 
     @property
     def work(self) -> str:
@@ -65,6 +67,7 @@ class Launch:
         flags = [name for name in ("prove", "verify") if getattr(self, name)]
         more = [self.to, *flags, self.tenant, self.dataset, self.file, self.table]
         more += [self.month, self.day, self.metric, self.first_hour, self.last_hour]
+        more += [self.replay.name] if self.replay else []
         return ".".join([self.job, *self.domains, *filter(None, more)])
 
 
@@ -141,7 +144,7 @@ def _serve_metrics(settings: Settings) -> None:
 
 def _show(order: Launch, settings: Settings) -> None:
     print(json.dumps(without_passwords(settings.model_dump(mode="json")), indent=2))
-    print(json.dumps({"plan": {k: v for k, v in asdict(order).items() if v}}, indent=2))
+    print(json.dumps({"plan": {k: v for k, v in asdict(order).items() if v}}, indent=2, default=str))
 
 
 def without_passwords(value: Any) -> Any:

@@ -26,5 +26,10 @@ def loops(settings: Settings, domain: str) -> dict[str, Callable[[Context], Loop
 
 def enabled_loops(settings: Settings, domain: str) -> list[Callable[[Context], Loop]]:
     """Those that `jobs run` runs: all but connectors without a url."""
+    return list(enabled(settings, domain).values())
+
+
+def enabled(settings: Settings, domain: str) -> dict[str, Callable[[Context], Loop]]:
+    """The same by their systems."""
     off = {f"webhook-{name}" for name, connector in settings.connectors.items() if not connector.url}
-    return [make for system, make in loops(settings, domain).items() if system not in off]
+    return {system: make for system, make in loops(settings, domain).items() if system not in off}

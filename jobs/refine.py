@@ -42,7 +42,7 @@ from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, SILVER, Table, bronze
 from sources.registry import schemas_for
 from transformations.classify import classify, silver_rows, silver_table
 from transformations.dead_letters import to_dead_letters, to_filtered
-from transformations.dedupe import first_within, stamped
+from transformations.dedupe import first_within, sent_again, stamped
 
 # Distinct (stream, tenant) pairs that one batch can be told apart by; beyond, duplicates are counted without
 # a tenant.
@@ -86,13 +86,15 @@ class Refine:
         geo = settings.enrichment.geo_database
         schemas = schemas_for(self.contracts, settings.registry)
         decided = classify(*self.contracts, geo_database=str(geo) if geo else None, schema_of=schemas)
-        marked = rows.transform(stamped).transform(self.recovery.mark).transform(decided)
+        known = rows.transform(stamped).transform(self.recovery.mark).transform(sent_again)
+        marked = known.transform(decided)
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))
         counted = F.when(~F.col("accounted"), who)
         tenants = F.call_function("approx_top_k", counted, F.lit(TENANTS), F.lit(TENANTS)).alias("tenants")
         fresh = [F.count_if(~F.col("accounted") & (F.col("stream") == c.stream)) for c in self.contracts]
         named = [column.alias(f"fresh{number}") for number, column in enumerate(fresh)]
-        seen = observe_places(marked, self.name, self.places, *named, tenants)
+        again = F.count_if("replayed").alias("replayed")
+        seen = observe_places(marked, self.name, self.places, *named, tenants, again)
         # One operator for the domain: the widest window of its streams.
         widest = max((c.dedupe_window for c in self.contracts), key=pd.Timedelta)
         return seen.transform(first_within(widest))
@@ -113,12 +115,7 @@ class Refine:
             if begun:
                 rows = self.resume.held(rows, balance.ranges)
                 balance = self._balance(rows, this)
-            for contract in self.contracts:
-                count = balance.size("silver", contract.stream).rows
-                if contract.unique_for_ever and count:
-                    found = without_earlier(self.context, contract, rows, count)
-                    balance = balance if found is rows else self._balance(found, this)
-                    rows = found
+            rows, balance = self._first_ever(rows, balance, this)
             if accepted := check_breaker(self.context, self.name, batch_id, balance, examples(rows)):
                 record_decision(self.context, self.name, "; ".join(accepted), (this, batch_id))
             fail_at(self.name, "before_write")
@@ -132,6 +129,19 @@ class Refine:
         self._report(balance, entries)
         self.recovery.passed(last_offsets(balance.ranges))
         fail_at(self.name, "before_commit")
+
+    def _first_ever(self, rows: DataFrame, balance: Balance, this: str) -> tuple[DataFrame, Balance]:
+        """Where the window does not decide, what silver has already is a duplicate: events of streams that
+        have each once for ever, and those that were sent again."""
+        replays = int(balance.numbers.observed["replayed"])
+        for contract in self.contracts:
+            count = balance.size("silver", contract.stream).rows
+            asked = F.lit(True) if contract.unique_for_ever else F.col("replayed")
+            if count and (contract.unique_for_ever or replays):
+                found = without_earlier(self.context, contract, rows, asked, count)
+                balance = balance if found is rows else self._balance(found, this)
+                rows = found
+        return rows, balance
 
     def _balance(self, rows: DataFrame, this: str) -> Balance:
         groups = count_groups(rows)

@@ -31,6 +31,7 @@ from jobs.migrate import migrate
 from jobs.queries import Context, Loop, Query
 from jobs.reconcile import reconcile
 from jobs.refine import Refine
+from jobs.replay import Replaying, replay
 from jobs.runtime import Runtime
 from schemas.contract import contracts
 from schemas.tables import DEAD_LETTERS, SILVER
@@ -92,6 +93,8 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
             loop = make(context)
             # What is sent again is there for ingest to take.
             (sent_again if isinstance(loop, Enqueued) else announcing).append(loop)
+    if not context.settings.lake_is_remote:
+        sent_again.append(Replaying(context))
     runtime = _runtime(context, order)
     # A new connector begins with the leads from its own start on: before queries that take seconds to start.
     local = (
@@ -142,6 +145,10 @@ def _maintain(context: Context, order: Any) -> dict[str, Any]:
     return {"maintained": maintain(context)}
 
 
+def _replay(context: Context, order: Any) -> dict[str, Any]:
+    return replay(context, order.replay)
+
+
 def _audit(context: Context, order: Any) -> dict[str, Any]:
     return {"audit": audit(context, order.domains[0])}
 
@@ -180,4 +187,5 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "explain-bill": _explain_bill,
     "archive": _archive,
     "maintain": _maintain,
+    "replay": _replay,
 }

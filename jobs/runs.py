@@ -1,6 +1,8 @@
 """ops.job_runs: one row per finished run, so that a run with the same name is done once, and one per decision
 of a person to let something pass."""
 
+import getpass
+import os
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -49,6 +51,14 @@ def record_decision(context: Context, query: str, what: str, mark: tuple[str, in
     """
     _log.warning("accepted", query=query, what=what)
     _append(context, {"job": query, "status": "accepted", "error": what}, utc_now(), mark)
+
+
+def who() -> str:
+    """The user of the operating system; in a container that knows no names, the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _append(

@@ -17,15 +17,22 @@ from schemas.contract import contracts
 from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS
 from sinks.webhook.deliveries import Dead
+from sources.letters.settle import failed_again
+from sources.letters.wanted import REPLAYED
 
 
 def append_letters(context: Context, sink: str, stream: str, dead: Sequence[Dead]) -> None:
-    """Append a letter for each that has none. Safe to run again: the ids are fixed, and looked up first."""
+    """Append a letter for each that has none; one that was sent again is new once more. Safe to run again:
+    the ids are fixed, and looked up first."""
     name = DEAD_LETTERS.full_name
     where = ("stage", f"sink:{sink}")
-    there = read_few(context.spark, context.settings, name, ["dead_letter_id"], where)
-    known = set(there.column("dead_letter_id").to_pylist())
-    rows = [row for row in (_letter(sink, stream, one) for one in dead) if row["dead_letter_id"] not in known]
+    there = read_few(context.spark, context.settings, name, ["dead_letter_id", "status"], where)
+    known = dict(zip(*[there[column].to_pylist() for column in ("dead_letter_id", "status")], strict=True))
+    made = [_letter(sink, stream, one) for one in dead]
+    rows = [row for row in made if row["dead_letter_id"] not in known]
+    again = [str(row["dead_letter_id"]) for row in made if known.get(row["dead_letter_id"]) == REPLAYED]
+    if again:
+        failed_again(context.settings, again)
     if rows:
         table = pa.Table.from_pylist(rows, schema=LETTERS)
         append_rows(context.spark, table, context.settings, name)

@@ -37,7 +37,7 @@ FORMER = ("headwater-app",)
 SPARK_GROUPS = "spark-kafka-source-"
 # As sources/kafka_record.py calls itself.
 REPLAY_GROUP = "headwater-records"
-_API_DOMAIN, _REPLAY_DOMAIN = "leads", "crm"
+_API_DOMAIN = "leads"
 # What `jobs extract-marketo` writes, and ingest reads.
 _EXTRACTED = ("marketo.leads.delta",)
 _SCRAM_ITERATIONS = 8192
@@ -72,8 +72,8 @@ def api_topics() -> list[str]:
 
 
 def replay_topics() -> list[str]:
-    """Where single records are sent again."""
-    return _sources_of(_REPLAY_DOMAIN)
+    """Where records are sent again."""
+    return sorted(contract.topic for contract in contracts().values())
 
 
 def _sources_of(domain: str) -> list[str]:

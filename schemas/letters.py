@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+# Headers of a record that is sent again: the letter it was, or its place; how often that was.
+REPLAY_OF, REPLAY_COUNT = "replay_of", "replay_count"
 _TEXT, _TIME, _LIST = pa.string(), pa.timestamp("us", tz="UTC"), pa.list_(pa.string())
 _REASONS = pa.list_(pa.struct([(name, _TEXT) for name in ("code", "rule", "field", "message")]))
 _HEADERS = pa.list_(pa.struct([("key", _TEXT), ("value", pa.binary())]))

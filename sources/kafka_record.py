@@ -19,9 +19,10 @@ _GONE = frozenset(
 _REFUSED = frozenset({"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "_AUTHENTICATION"})
 # One broker or all do not answer: the client goes on trying by itself.
 _PASSES = frozenset({"_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE"})
+# Never joined and never committed to: librdkafka wants one.
+GROUP = "headwater-records"
 _OWN = {
-    # Never joined and never committed to: librdkafka wants one.
-    "group.id": "headwater-records",
+    "group.id": GROUP,
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     # A place that is not there is an answer, not a reason to go on elsewhere.

@@ -37,7 +37,7 @@ _RECORD = ("topic", "partition", "offset")
 _PLACE = (*_RECORD, "ingested_at")
 _LINEAGE = ("tenant_id", "row_version", "event_time", "ingested_at", "refined_at")
 # What refine knows of a record before it is judged.
-_THROUGH = {"refined_at": "TIMESTAMP", "accounted": "BOOLEAN"}
+_THROUGH = {"refined_at": "TIMESTAMP", "accounted": "BOOLEAN", "replayed": "BOOLEAN"}
 
 
 def classify(
@@ -50,7 +50,8 @@ def classify(
     `payload` and `headers` (of dead rows), `size` (of the record in bytes), `row_version`, `event_time`,
     `warned` (what was stored null though something was said), `extras`, a struct per stream, named like its
     silver table, with the columns before the lineage (null in rows of another stream or outcome), and what
-    bronze said of the record's place and time; `refined_at` and `accounted` go through where they are given.
+    bronze said of the record's place and time; `refined_at`, `accounted` and `replayed` go through where
+    they are given.
     """
 
     def apply(bronze: DataFrame) -> DataFrame:
@@ -62,6 +63,19 @@ def classify(
         return bronze.select("value", headers, *_PLACE, *through).mapInArrow(work, schema)
 
     return apply
+
+
+def classified(
+    contracts: Sequence[Contract],
+    records: pa.RecordBatch,
+    geo_database: str | None = None,
+    schema_of: SchemaOf | None = None,
+) -> pa.Table:
+    """The same of records on the driver: `value`, `headers` as JSON, their place, `ingested_at` and
+    `refined_at`."""
+    schema = to_arrow_schema(_struct(outcome_columns(contracts, ["refined_at"])))
+    work = Classifier(tuple(contracts), geo_database, schema, schema_of)
+    return pa.Table.from_batches(work([records]), schema)
 
 
 def silver_rows(contract: Contract) -> Callable[[DataFrame], DataFrame]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from schemas.letters import REPLAY_COUNT, REPLAY_OF
+
 # Where a record can fail before silver.
 STAGES = ("decode", "validate", "api")
 
@@ -33,8 +35,8 @@ def to_dead_letters(
         F.col("refined_at").alias("failed_at"),
         F.lit(code_version).alias("code_version"),
         F.element_at(versions, F.col("stream")).alias("contract_version"),
-        _header("replay_count").try_cast("int").alias("replay_count"),
-        _header("replay_of").alias("replay_of"),
+        _header(REPLAY_COUNT).try_cast("int").alias("replay_count"),
+        _header(REPLAY_OF).alias("replay_of"),
         F.lit("new").alias("status"),
         F.lit(None).cast("array<string>").alias("failed_sinks"),
     ]

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contract import Contract
+from schemas.letters import REPLAY_OF
 from transformations.columns import dedupe_hash
 
 
@@ -21,6 +22,12 @@ def stamped(rows: DataFrame) -> DataFrame:
     expressions share that code, for all of it is compiled anew.
     """
     return rows.withColumn("refined_at", F.current_timestamp())
+
+
+def sent_again(records: DataFrame) -> DataFrame:
+    """Add `replayed`: whether a record says that it is another one's repetition."""
+    says_so = F.exists("headers", lambda header: header["key"] == REPLAY_OF)
+    return records.withColumn("replayed", F.coalesce(says_so, F.lit(False)))
 
 
 def first_within(window: str) -> Callable[[DataFrame], DataFrame]:

@@ -31,6 +31,7 @@ class Wanted:
     ids: tuple[int, ...] = ()
     connector: str | None = None
     status: str | None = None
+    events: tuple[tuple[str, str], ...] = ()  # tenant and event
 
     def condition(self) -> sql.Composable:
         """The same in SQL."""
@@ -41,6 +42,9 @@ class Wanted:
         ]
         if self.ids:
             parts.append(sql.SQL("id = ANY({})").format(sql.Literal(list(self.ids))))
+        if self.events:
+            pairs = [sql.SQL("({}, {}::uuid)").format(*map(sql.Literal, pair)) for pair in self.events]
+            parts.append(sql.SQL("(tenant_id, event_id) IN ({})").format(sql.SQL(", ").join(pairs)))
         return sql.SQL(" AND ").join(parts) if parts else sql.SQL("true")
 
 

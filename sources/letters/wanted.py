@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from schemas.letters import LETTERS
 
-NEW, DISCARDED = "new", "discarded"
-STATUSES = (NEW, "replayed", DISCARDED, "erased")
+NEW, REPLAYED, DISCARDED = "new", "replayed", "discarded"
+STATUSES = (NEW, REPLAYED, DISCARDED, "erased")
 _COLUMNS = {
     "stream": "stream",
     "tenant": "tenant_id",

@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from headwater.settings import Settings
 from headwater.tables import read_table, stream_table
 from schemas.tables import DEAD_LETTERS
-from sources.letters.discard import discard
+from sources.letters.settle import discard
 from tests.letters import append, identity, lake_settings, letter, make_lake
 
 TABLE = DEAD_LETTERS.full_name

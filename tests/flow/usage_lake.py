@@ -20,7 +20,7 @@ from jobs.build import Build
 from jobs.queries import Context, Query
 from jobs.refine import Refine
 from jobs.runtime import Runtime
-from schemas.contract import domain_contracts
+from schemas.contract import Contract, domain_contracts
 from schemas.tables import LEDGER, USAGE, bronze
 from tests.builders import arrow_bronze, arrow_schema
 from tests.integration.lake import Row, live_files
@@ -58,9 +58,11 @@ class UsageLake:
     settings: Settings
     window: str | None = None
     arrived: int = 0
+    contract: Contract = CONTRACT
 
-    def arrive(self, events: Sequence[bytes]) -> None:
-        """Records in bronze and in the ledger, as ingest writes them."""
+    def arrive(self, events: Sequence[bytes | None], headers: Sequence[dict[str, bytes]] = ()) -> None:
+        """Records in bronze and in the ledger, as ingest writes them; with headers, these of each."""
+        topic, listed = self.contract.topic, [list(given.items()) for given in headers]
         first, self.arrived = self.arrived, self.arrived + len(events)
         for table in (BRONZE, LEDGER):
             ensure_table(self.spark, self.settings, table)
@@ -69,8 +71,8 @@ class UsageLake:
         rows = {
             "key": pa.array([b""] * count, pa.binary()),
             "value": pa.array(events, pa.binary()),
-            "headers": pa.array([[]] * count, _HEADERS),
-            "topic": [TOPIC] * count,
+            "headers": pa.array(listed or [[]] * count, _HEADERS),
+            "topic": [topic] * count,
             "partition": pa.array([0] * count, pa.int32()),
             "offset": pa.array(range(first, self.arrived), pa.int64()),
             "kafka_timestamp": moments,
@@ -78,8 +80,8 @@ class UsageLake:
             "ingest_date": pa.array([ARRIVED.date()] * count),
         }
         append_rows(self.spark, pa.table(rows), self.settings, BRONZE.full_name)
-        taken = {f"{TOPIC}-0": Range(first, self.arrived - 1, count)}
-        entry = Entry(CONTRACT.stream, None, in_rows=count, offsets=taken)
+        taken = {f"{topic}-0": Range(first, self.arrived - 1, count)}
+        entry = Entry(self.contract.stream, None, in_rows=count, offsets=taken)
         mark = ("ingest.interactions", uuid.uuid4().hex, 0)
         write_ledger(self.spark, self.settings, *mark, [entry])
 

@@ -17,8 +17,8 @@ from headwater.settings import ROOT, Settings
 from headwater.tables import append_rows, table_path
 from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS, JOB_RUNS
-from sources.letters.discard import discard, new_ones
 from sources.letters.newest import newest
+from sources.letters.settle import discard, new_ones
 from sources.letters.wanted import Wanted
 from tests.integration.uploads.imports import NoSpark
 from tests.letters import identity, lake_settings, letter, make_lake, rows, statuses

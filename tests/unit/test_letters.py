@@ -14,10 +14,10 @@ from headwater.errors import SetupError, TransientError
 from headwater.paths import table_path
 from headwater.settings import Settings
 from schemas.letters import LETTERS
-from sources.letters.discard import discard, new_ones, unknown
 from sources.letters.groups import groups
 from sources.letters.newest import newest
 from sources.letters.one import find
+from sources.letters.settle import discard, new_ones, unknown
 from sources.letters.shown import whole
 from sources.letters.table import TABLE
 from sources.letters.wanted import Wanted, moment

@@ -10,8 +10,8 @@ revision = "0012"
 down_revision = "0011"
 
 # `tenant_id` null: of all tenants, asked on the command line. `wanted` is the filter, `patch` an RFC 6902
-# document. `digest` is of all that the plan depends on. `starts` are Kafka's end offsets, by topic-partition,
-# before the first record was sent: what was sent is found behind them.
+# document, `digest` is of all that the plan depends on. Before the first record is sent, `letters` are the
+# ids of those that will be, and `starts` Kafka's ends by topic-partition: what was sent is behind them.
 REPLAYS = """
 CREATE TABLE analytics.replays (
   replay_id UUID PRIMARY KEY,
@@ -26,6 +26,7 @@ CREATE TABLE analytics.replays (
   plan JSONB,
   digest CHAR(64),
   approved_by TEXT,
+  letters JSONB,
   starts JSONB,
   result JSONB,
   error TEXT,
