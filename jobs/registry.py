@@ -93,13 +93,13 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
             loop = make(context)
             # What is sent again is there for ingest to take.
             (sent_again if isinstance(loop, Enqueued) else announcing).append(loop)
-    if not context.settings.lake_is_remote:
-        sent_again.append(Replaying(context))
+    streaming = [domain for domain in domains if domain not in imported]
+    if streaming and not context.settings.lake_is_remote:
+        # Of all domains; named by one, so that runs of others may go on beside.
+        sent_again.append(Replaying(context, streaming[0]))
     runtime = _runtime(context, order)
     # A new connector begins with the leads from its own start on: before queries that take seconds to start.
-    local = (
-        [] if context.settings.lake_is_remote else [domain for domain in domains if domain not in imported]
-    )
+    local = [] if context.settings.lake_is_remote else streaming
     compacting = [Compact(context, domain) for domain in local]
     at_once = [*announcing, *sent_again, *ingests, *refines, *builds, *deliveries, *compacting, *letters]
     # With --once each stage takes all that the one before has left.
@@ -107,7 +107,7 @@ def _run(context: Context, order: Any) -> dict[str, Any]:
         runtime.run(works)
     if not order.prove:
         return {}
-    return {"proof": _proven(context, [d for d in domains if d not in imported], order.trace)}
+    return {"proof": _proven(context, streaming, order.trace)}
 
 
 def _proven(context: Context, domains: list[str], trace: tuple[str, ...]) -> dict[str, Any]:

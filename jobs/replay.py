@@ -80,9 +80,9 @@ def _read(file: Path) -> Patch:
 class Replaying:
     """A loop: plans what was asked for over HTTP, and does what was approved there."""
 
-    name = "replay.orders"
-
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, domain: str) -> None:
+        """Of all domains; `domain` tells the loops of several runs apart, which share the table."""
+        self.name = f"replay.{domain}"
         self.every_s = context.settings.streams.triggers.deliver_s
         self._context = context
         self._replays = Replays(context.settings, self.name)

@@ -201,7 +201,8 @@ def test_what_fails_again_names_its_letter_and_is_not_sent_for_ever(
     assert (plan["sent"], plan["skipped"]) == (0, {"loop_limit": 1})
 
 
-def test_an_unknown_letter_and_one_that_is_not_new_are_told(lake: Lake) -> None:
+def test_an_unknown_letter_and_one_that_is_not_new_are_told(spark: SparkSession, world: World) -> None:
+    lake = Lake(spark, world)
     with pytest.raises(SetupError, match="no dead letter has the id"):
         lake.replay(Wanted(ids=("0" * 64,)))
     with pytest.raises(SetupError, match="only new letters"):
@@ -235,7 +236,7 @@ def test_what_is_asked_for_over_http_is_planned_and_once_approved_done(lake: Lak
             assert found
             return tuple(found)
 
-        loop = Replaying(lake.context())
+        loop = Replaying(lake.context(), "interactions")
         loop.prepare()
         assert loop.step() == 1
         assert state() == ("planned", "2", None)
