@@ -74,8 +74,8 @@ class Lake:
     def gold(self, table: str, *names: str) -> list[Row]:
         return [{name: row[name] for name in names} for row in self.rows(table)]
 
-    def letters(self) -> dict[int, Row]:
-        return {row["source_offset"]: row for row in self.rows("ops.dead_letters")}
+    def letters(self) -> list[Row]:
+        return self.rows("ops.dead_letters")
 
     def sent_again(self) -> Counter[str]:
         """How often a record that says so is in bronze, by the letter it was."""
@@ -129,7 +129,7 @@ def test_a_plan_says_what_comes_of_it_and_it_is_done_once(lake: Lake, patch: Pat
         names = list(after[0])
         now = json.loads(json.dumps(lake.gold(table, *names), default=str))
         assert all(row in now for row in after), table
-    assert {row["status"] for row in lake.letters().values()} == {"replayed"}
+    assert {row["status"] for row in lake.letters()} == {"replayed"}
     assert set(lake.sent_again().values()) == {1}
     assert lake.replay(patch=patch)["plan"]["letters"] == 0
     assert audit(lake.context(), "interactions")[USAGE]["unexplained"] == 0
@@ -144,7 +144,7 @@ def test_a_plan_is_refused_when_the_data_has_moved(lake: Lake, patch: Path) -> N
         lake.replay(Wanted(), apply=number)
     lake.take()
     assert not lake.sent_again()
-    assert {row["status"] for row in lake.letters().values()} == {"new"}
+    assert {row["status"] for row in lake.letters()} == {"new"}
 
 
 def test_what_was_cut_off_is_done_to_the_end_and_nothing_twice(
@@ -154,7 +154,7 @@ def test_what_was_cut_off_is_done_to_the_end_and_nothing_twice(
     lake.take(*[used(f"{point}{number}", -1) for point in points for number in range(2)])
     monkeypatch.setattr(replay_send, "_AT_ONCE", 1)
     for point in points:
-        mine = [row for row in lake.letters().values() if point.encode() in row["payload"]]
+        mine = [row for row in lake.letters() if point.encode() in row["payload"]]
         wanted = Wanted(ids=tuple(row["dead_letter_id"] for row in mine))
         number = uuid.UUID(lake.replay(wanted, patch=patch)["replay_id"])
 
@@ -167,7 +167,7 @@ def test_what_was_cut_off_is_done_to_the_end_and_nothing_twice(
             lake.replay(Wanted(), apply=number)
         assert lake.replay(Wanted(), apply=number)["applied"] == {"sent": 2, "refused_again": 0}
     lake.take()
-    replayed = {row["dead_letter_id"]: 1 for row in lake.letters().values() if row["status"] == "replayed"}
+    replayed = {row["dead_letter_id"]: 1 for row in lake.letters() if row["status"] == "replayed"}
     assert (len(replayed), lake.sent_again()) == (8, replayed)
     assert quantities(lake) == {"api_calls": "21.000000"}
 
@@ -187,13 +187,13 @@ def test_what_fails_again_names_its_letter_and_is_not_sent_for_ever(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_letters, "MAX_TIMES", 2)
-    first = next(row for row in lake.letters().values() if b'"u2"' in row["payload"])
+    first = next(row for row in lake.letters() if b'"u2"' in row["payload"])
     last = first["dead_letter_id"]
     for count in (1, 2):
         plan = lake.replay(Wanted(ids=(last,)), yes=True)["plan"]
         assert (plan["fails"], plan["passes"]) == ({"rule:minimum": 1}, 0)
         lake.take()
-        (again,) = [row for row in lake.letters().values() if row["replay_of"] == last]
+        (again,) = [row for row in lake.letters() if row["replay_of"] == last]
         assert (again["replay_count"], again["status"]) == (count, "new")
         assert {"key": "trace", "value": b"t1"} in again["headers"]
         last = again["dead_letter_id"]
