@@ -18,7 +18,7 @@ INSTALLED_BENCH := .venv/.requirements-bench-$(REQUIREMENTS_BENCH)
 INSTALLED_NOTEBOOKS := .venv/.requirements-notebooks-$(REQUIREMENTS_NOTEBOOKS)
 JARS := jars/.pom-$(POM)
 
-.PHONY: help setup tools servers up down status logs demo test browser with-tls test-faults compiler with-stack archive test-fast check bench notebook clean
+.PHONY: help setup tools servers up down status logs demo prove test browser with-tls test-faults compiler with-stack archive test-fast check bench notebook clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ logs: ## Show the servers' logs: make logs [NAME=kafka] [FOLLOW=1]
 
 demo: setup ## Run the whole way once: events in, tables and sinks out
 	@$(VENV)/python -m local demo
+
+# In a stack of its own: other ports, .local/prove. Whole, five minutes of faults take about nine.
+prove: archive ## Kill all servers and jobs at random, lose nothing: make prove [MINUTES=5] [SEED=n] [RATE=n]
+	@$(VENV)/python -m local prove $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))
 
 # Two files at a time, but those that share the Spark session of the run one after the other. In the order of
 # their names: what takes seconds comes last.

@@ -1,6 +1,7 @@
 """python -m local: the stack's command line. Results go to stdout, progress to stderr."""
 
 import os
+import secrets
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -131,6 +132,24 @@ def demo(
     from local.demo import demo as run
 
     raise typer.Exit(run(seconds, rate, warm_up, patience, out, interactions, crm))
+
+
+@app.command()
+def prove(
+    minutes: Annotated[float, typer.Option(min=1, max=600, help="How long it is sent and killed.")] = 5,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of an earlier proof: the same faults.")] = None,
+    rate: Annotated[float, typer.Option(min=4, max=1000, help="Events a second in all.")] = 40,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the counts to this file.")] = None,
+) -> None:
+    """Kill everything at random while events of every stream come in; prove that none is lost or doubled.
+
+    In a stack of its own: other ports, and the folder `prove` beside the stack's data. Exit 1 if anything is
+    lost, doubled or wrong.
+    """
+    from local.prove import Wanted
+    from local.prove import prove as run
+
+    raise typer.Exit(run(Wanted(minutes, secrets.randbelow(1_000_000) if seed is None else seed, rate, out)))
 
 
 @app.command()

@@ -6,11 +6,10 @@ must end with 0, and the tables must agree with what was sent, which the jobs pr
 """
 
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from local.demo_check import check, prefix, proof
 from local.demo_connectors import Shares, outcomes, unsettled
 from local.demo_domains import Crm, Domain, Interactions
 from local.demo_migrate import migrate
-from local.demo_processes import Child
+from local.demo_processes import Child, ended_by_sigterm
 from local.demo_report import Measured, report, write
 from local.demo_send import Tally, send_http, send_kafka
 from local.demo_upload import Upload
@@ -345,14 +344,5 @@ def demo(
     crm: int = CRM,
 ) -> int:
     """Run it; `out` gets the figures as JSON. SIGTERM ends it like Ctrl-C: what it started is stopped."""
-    with _ended_by_sigterm():
+    with ended_by_sigterm():
         return Demo(seconds, rate, warm_up, patience, out, interactions, crm).go()
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

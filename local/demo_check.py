@@ -44,7 +44,7 @@ def check(job: Child, run: str, tallies: dict[Way, Tally], tell: Callable[[str],
     traced = {line["domain"]: line["prefixes"] for line in lines if line.get("event") == "traced"}
     if code not in (0, _GATE_FAILED) or "leads" not in traced:
         raise HeadwaterError(f"jobs run ended with exit code {code}; {job.tail()}")
-    findings = Findings({way: traced["leads"][prefix(run, way)] for way in tallies}, _destinations(lines))
+    findings = Findings({way: traced["leads"][prefix(run, way)] for way in tallies}, destinations(lines))
     findings.traced = traced
     for way, tally in tallies.items():
         findings.faults += [f"{way}: {fault}" for fault in differences(way, tally, findings.outcomes[way])]
@@ -61,12 +61,13 @@ def _wait(job: Child, tell: Callable[[str], None]) -> int:
             raise HeadwaterError(f"jobs run did not end within {_LIMIT_S:.0f} s; {job.tail()}")
         if now - told >= _TELL_EVERY_S:
             told = now
-            tell(f"  reading the tables: {len(_destinations(job.events()))} destinations compared")
+            tell(f"  reading the tables: {len(destinations(job.events()))} destinations compared")
         time.sleep(_ASK_EVERY_S)
     return code
 
 
-def _destinations(lines: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+def destinations(lines: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """What `jobs reconcile` has told in its log: counts by destination."""
     found = [line for line in lines if line.get("event") == "reconciled"]
     return {line["system"]: {k: v for k, v in line.items() if isinstance(v, int)} for line in found}
 

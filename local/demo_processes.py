@@ -1,28 +1,46 @@
-"""The demo's own processes, the API and the jobs: started, watched, ended with SIGTERM, never left behind."""
+"""The API and the jobs as processes of the demo and the proof: started, watched, ended, never left behind."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from headwater.errors import HeadwaterError
 from local.places import ROOT, log_path
+from local.process import start_mark
 
 _STOP_S = 90.0
 _POLITE_S = 20.0
+_GONE_S = 15.0
 _TAIL = 12
 
 
-class Child:
-    """`python -m <words>` with its output in .local/logs/demo-<name>.log; `variables` are set besides."""
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block like Ctrl-C: what it started is stopped."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-    def __init__(self, name: str, *words: str, variables: Mapping[str, str] | None = None) -> None:
+
+class Child:
+    """`python -m <words>` with its output in <state>/logs/<of>-<name>.log; `variables` are set besides."""
+
+    def __init__(
+        self, name: str, *words: str, variables: Mapping[str, str] | None = None, of: str = "demo"
+    ) -> None:
         self.name = name
-        self.log: Path = log_path(f"demo-{name}")
+        self.log: Path = log_path(f"{of}-{name}")
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own modules, no shell
                 [sys.executable, "-m", *words],
@@ -70,6 +88,30 @@ class Child:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def crash(self) -> None:
+        """SIGKILL to all of its session at once: a JVM, and Python workers, which have groups of their own.
+
+        Returns when none of them is left. Raises HeadwaterError if one survives it.
+        """
+        end = time.monotonic() + _GONE_S
+        while left := self._session():
+            if time.monotonic() > end:
+                raise HeadwaterError(f"{self.name}: processes {left} survive SIGKILL")
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.poll()
+        self._process.wait()
+
+    def _session(self) -> list[int]:
+        """Its living processes."""
+        found = []
+        for pid in psutil.pids():
+            with suppress(ProcessLookupError):
+                if os.getsid(pid) == self.pid and start_mark(pid):
+                    found.append(pid)
+        return found
 
     def tail(self) -> str:
         """The last lines of the log, introduced by its path."""

@@ -74,12 +74,12 @@ def _outcomes(measured: Measured, findings: Findings) -> str:
             counts = [found.get(name, 0) for name in ("silver", "duplicate", "dead", "no_consent")]
             rows.append([f"{domain} by Kafka", tally.total, tally.answers["accepted"], 0, *counts])
     total = ["all", *[sum(column) for column in zip(*[row[1:] for row in rows], strict=True)]]
-    table = _table([_HEAD, *rows, total])
+    text = table([_HEAD, *rows, total])
     note = (
         "By HTTP, `refused` are answers 4xx, whose bodies become dead letters at 10/s a tenant, and\n"
         "`no consent` is what the API discarded. By Kafka, all of it is counted in the tables."
     )
-    return f"{table}\n{note}"
+    return f"{text}\n{note}"
 
 
 def _outcome_row(way: Way, measured: Measured, findings: Findings) -> list[str | int]:
@@ -106,7 +106,7 @@ def _destinations(measured: Measured, findings: Findings) -> str:
     ]
     topics = ", ".join(f"{topic} {count:,}" for topic, count in measured.produced.items())
     return (
-        f"{_table([head, *rows])}\nEvery row compared with the lake by key and by a hash of its columns.\n"
+        f"{table([head, *rows])}\nEvery row compared with the lake by key and by a hash of its columns.\n"
         f"Records of this run in Kafka: {topics}."
     )
 
@@ -122,14 +122,14 @@ def _connectors(measured: Measured) -> str:
         "`delivered` what was signed rightly, each event id once; webhook_deliveries must say the same.\n"
         "Some `failed` on demand and were `retried`; `repeats` it had when the connection broke."
     )
-    return f"{_table([head, *rows])}\n{note}"
+    return f"{table([head, *rows])}\n{note}"
 
 
 def _upload(upload: Upload) -> str:
     head = ("upload", "rows", "valid", "wrong", "in PostgreSQL", "in silver", "told of", "job")
     row = ["contacts.csv", upload.sent, upload.sent - upload.wrong, upload.wrong]
     row += [upload.rows, upload.in_silver, upload.told, str(upload.job.get("status"))]
-    return _table([head, row])
+    return table([head, row])
 
 
 def _speed(measured: Measured) -> str:
@@ -157,7 +157,7 @@ def _latency(measured: Measured) -> str:
         "A row's time is when a query, asked every 0.2 s, first returned it: up to 0.2 s late, never early.\n"
         "Events are sent when due, whether or not earlier answers have come."
     )
-    return _table([("seconds", "p50", "p95", "max"), *rows]) + "\n" + note
+    return table([("seconds", "p50", "p95", "max"), *rows]) + "\n" + note
 
 
 _SERIES = {
@@ -239,7 +239,7 @@ def _verdict(findings: Findings, seconds: float) -> str:
     )
 
 
-def _table(rows: Sequence[Sequence[object]]) -> str:
+def table(rows: Sequence[Sequence[object]]) -> str:
     """First column to the left, numbers to the right, a rule below the heading."""
     texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))]

@@ -25,6 +25,7 @@ from local.traffic import Event, Kind
 WORKERS = 24
 _TRIES = 5
 _PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 3.0
 _TIMEOUT_S = 15.0
 _FLUSH_S = 60.0
 _BUSY = (429, 503)
@@ -86,11 +87,19 @@ def paced(events: Iterable[Event], rate: float) -> Iterator[tuple[float, Event]]
         yield due, event
 
 
-def send_http(url: str, api_keys: dict[str, str], events: Iterable[Event], rate: float, tally: Tally) -> None:
+def send_http(
+    url: str,
+    api_keys: dict[str, str],
+    events: Iterable[Event],
+    rate: float,
+    tally: Tally,
+    tries: int = _TRIES,
+) -> None:
     """POST each event to <url>/ingest with its tenant's API key; back when every answer is there."""
     due: SimpleQueue[Event | None] = SimpleQueue()
     workers = [
-        threading.Thread(target=_work, args=(url, api_keys, due, tally), daemon=True) for _ in range(WORKERS)
+        threading.Thread(target=_work, args=(url, api_keys, due, tally, tries), daemon=True)
+        for _ in range(WORKERS)
     ]
     for worker in workers:
         worker.start()
@@ -105,7 +114,9 @@ def send_http(url: str, api_keys: dict[str, str], events: Iterable[Event], rate:
     tally.ended = time.time()
 
 
-def _work(url: str, api_keys: dict[str, str], due: SimpleQueue[Event | None], tally: Tally) -> None:
+def _work(
+    url: str, api_keys: dict[str, str], due: SimpleQueue[Event | None], tally: Tally, tries: int
+) -> None:
     connection = HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT_S)
     while (event := due.get()) is not None:
         headers = {
@@ -113,7 +124,7 @@ def _work(url: str, api_keys: dict[str, str], due: SimpleQueue[Event | None], ta
             "Idempotency-Key": event.key,
             "X-API-Key": api_keys[event.tenant],
         }
-        tally.answer(event, _post(connection, event.body, headers, tally), _WANTED[event.kind])
+        tally.answer(event, _post(connection, event.body, headers, tally, tries), _WANTED[event.kind])
     connection.close()
 
 
@@ -125,11 +136,11 @@ _WANTED = {
 }
 
 
-def _post(connection: HTTPConnection, body: bytes, headers: dict[str, str], tally: Tally) -> str:
+def _post(connection: HTTPConnection, body: bytes, headers: dict[str, str], tally: Tally, tries: int) -> str:
     """accepted, discarded, refused (any other 4xx), or failed when no answer came in several tries."""
-    for attempt in range(_TRIES):
+    for attempt in range(tries):
         if attempt:
-            time.sleep(_PAUSE_S * attempt)
+            time.sleep(min(_PAUSE_S * attempt, _LONGEST_PAUSE_S))
             with tally.lock:
                 tally.retries += 1
         try:
@@ -152,6 +163,7 @@ def send_kafka(settings: Settings, events: Iterable[Event], rate: float, tally: 
         **confluent_config(settings),
         "enable.idempotence": True,
         "linger.ms": 10,
+        "log_level": 2,  # that Kafka is away is seen by what it confirms
         "message.max.bytes": _LARGEST_MESSAGE,
     }
     producer = Producer(config)

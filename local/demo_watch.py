@@ -104,6 +104,12 @@ def one_row(settings: Settings, query: str, values: Mapping[str, Any]) -> tuple[
     return found or ()
 
 
+def rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    """All that a query finds."""
+    with _connect(settings) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
 def rows_in_postgres(settings: Settings, run: str, since: datetime) -> int:
     """The run's rows, counted afresh."""
     query = "SELECT count(*) FROM leads WHERE received_at >= %s AND starts_with(idempotency_key, %s)"

@@ -1,7 +1,8 @@
 """Where the stack keeps things, which OS user owns them, and which ports it takes.
 
 Secrets always live in the checkout's `.local/secrets`. Binaries, data and logs live in `.local` too,
-unless root runs a checkout that the servers' OS users cannot enter (say, under /root).
+unless root runs a checkout that the servers' OS users cannot enter (say, under /root), or HEADWATER_STATE
+names another folder: a second stack, with ports of its own.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
 SECRETS = LOCAL / "secrets"
 ELSEWHERE = Path("/var/lib/headwater")
+STATE = "HEADWATER_STATE"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def traversable(folder: Path) -> bool:
 @cache
 def state() -> Path:
     """The folder of binaries, data, logs and pid files; made when missing."""
+    if named := os.environ.get(STATE):
+        return make_folder(Path(named).resolve())
     folder = LOCAL
     if os.geteuid() == 0 and not traversable(ROOT):
         folder = ELSEWHERE / hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]

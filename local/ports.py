@@ -27,13 +27,14 @@ class Taken:
 
 def taken(server: str, port: Port) -> Taken | None:
     """Who holds the port, or None when it is free."""
-    if _free(port.number):
+    if free(port.number):
         return None
     pid = _holder(port.number)
     return Taken(server, port, pid, _process_name(pid))
 
 
-def _free(number: int) -> bool:
+def free(number: int) -> bool:
+    """Whether a server could listen there."""
     with socket.socket() as probe:
         # As servers do: a connection in TIME_WAIT does not hold the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

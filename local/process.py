@@ -104,10 +104,11 @@ def spawn(name: str, launch: Launch, ports: Mapping[str, int]) -> Running:
 
 def _environment(name: str, launch: Launch) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
-    return kept | {"TZ": "UTC"} | dict(launch.env) | {MARKER: _marker(name)}
+    return kept | {"TZ": "UTC"} | dict(launch.env) | {MARKER: marker(name)}
 
 
-def _marker(name: str) -> str:
+def marker(name: str) -> str:
+    """What the variable MARKER of a server's processes says."""
     return f"{state()}/{name}"
 
 
@@ -121,7 +122,7 @@ def _new_log(name: str) -> Path:
 
 def leftovers(name: str) -> list[Running]:
     """Every living process that carries the server's marker, its parent alive or not."""
-    wanted = f"{MARKER}={_marker(name)}".encode()
+    wanted = f"{MARKER}={marker(name)}".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):  # another user's, or gone
