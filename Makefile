@@ -18,7 +18,7 @@ INSTALLED_BENCH := .venv/.requirements-bench-$(REQUIREMENTS_BENCH)
 INSTALLED_NOTEBOOKS := .venv/.requirements-notebooks-$(REQUIREMENTS_NOTEBOOKS)
 JARS := jars/.pom-$(POM)
 
-.PHONY: help setup tools servers up down status logs demo prove test browser with-tls test-faults compiler with-stack archive test-fast check bench notebook clean
+.PHONY: help setup tools servers up down status logs demo prove test browser promtool with-tls test-faults compiler with-stack archive test-fast check bench notebook clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ prove: archive ## Kill all servers and jobs at random, lose nothing: make prove 
 # Two files at a time, but those that share the Spark session of the run one after the other. In the order of
 # their names: what takes seconds comes last.
 test: TESTS = -n 2 --dist loadfile --no-loadscope-reorder
-test: browser with-tls archive $(INSTALLED_NOTEBOOKS) with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
+test: browser promtool with-tls archive $(INSTALLED_NOTEBOOKS) with-stack ## Run all tests on real servers (starts the stack, and stops it if it was down before)
 
 # Two files at a time: much of it is waiting for outages to pass. The longest first (their conftest.py).
 test-faults: TESTS = tests/integration/faults -n 2 --dist loadfile --no-loadscope-reorder
@@ -55,6 +55,10 @@ test-faults: compiler archive with-stack ## Run the tests that kill, cut off and
 
 browser:
 	@command -v chromium >/dev/null || { echo "test: missing; install with: apt-get install chromium" >&2; exit 2; }
+
+# It checks the alert rules, and runs their tests.
+promtool:
+	@command -v promtool >/dev/null || { echo "test: missing; install with: apt-get install prometheus" >&2; exit 2; }
 
 # The wheel's PostgreSQL has no TLS; Debian's is started by its tests, for them alone.
 with-tls:
@@ -72,7 +76,7 @@ with-stack: setup
 archive: setup ## Archive the classes that a job loads: each start takes some seconds less
 	@$(VENV)/python -m local archive
 
-test-fast: setup ## Run the unit tests only
+test-fast: promtool setup ## Run the unit tests only
 	@$(VENV)/python -m pytest tests/unit
 
 check: $(INSTALLED) ## Lint, formatting, types and import rules

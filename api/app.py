@@ -17,7 +17,19 @@ from api.direct import Direct, gone
 from api.edge import Edge
 from api.openapi import complete
 from api.problems import Problem, respond
-from api.routes import crm, dead_letters, health, ingest, jobs, metrics, page, page_files, page_jobs, uploads
+from api.routes import (
+    crm,
+    dead_letters,
+    health,
+    ingest,
+    jobs,
+    metrics,
+    page,
+    page_files,
+    page_jobs,
+    quality,
+    uploads,
+)
 from api.services import make_services
 from headwater.errors import SetupError
 from headwater.log import configure_logging
@@ -48,7 +60,19 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.services = make_services(settings)
-    for topic in (ingest, health, metrics, uploads, jobs, crm, dead_letters, page_files, page_jobs, page):
+    for topic in (
+        ingest,
+        health,
+        metrics,
+        uploads,
+        jobs,
+        crm,
+        dead_letters,
+        quality,
+        page_files,
+        page_jobs,
+        page,
+    ):
         app.include_router(topic.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -26,6 +26,7 @@ CRM_CONTROL = "crm:control"
 DLQ_READ = "dlq:read"
 DLQ_REPLAY = "dlq:replay"
 PII_READ = "pii:read"
+QUALITY_READ = "quality:read"
 _API_KEY = re.compile(r"hw_([A-Za-z0-9.-]{1,64})_([\x21-\x7e]{16,256})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NOBODY = hashlib.sha256(b"the digest that an unknown id is compared with").hexdigest()

@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from headwater.archive_settings import Archive, S3Access
 from headwater.errors import SetupError
+from headwater.quality_settings import Quality
 from headwater.section import ROOT as ROOT
 from headwater.section import Section
 from headwater.server_settings import Elasticsearch as Elasticsearch
@@ -214,6 +215,7 @@ class Settings(BaseSettings):
     marketo: Marketo
     billing: Billing
     retention: Retention
+    quality: Quality
     metrics: Metrics
 
     @model_validator(mode="after")

@@ -110,6 +110,12 @@ def read_table(spark: SparkSession, settings: Settings, full_name: str) -> DataF
     return spark.read.format("delta").load(table_path(settings, full_name))
 
 
+def read_table_at(spark: SparkSession, settings: Settings, full_name: str, version: int) -> DataFrame:
+    """The table as it was at that version, whatever is written meanwhile."""
+    rows = spark.read.format("delta").option("versionAsOf", version)
+    return rows.load(table_path(settings, full_name))
+
+
 def stream_table(
     spark: SparkSession,
     settings: Settings,

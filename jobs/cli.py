@@ -299,3 +299,24 @@ def archive(
     """Write the Kafka records of every hour that is over to the archive, as Parquet."""
     order = Launch("archive", tuple(domain or ()), once, run_id, dry_run, status_file, env)
     launch(replace(order, first_hour=first, last_hour=last, verify=verify))
+
+
+@app.command()
+def report(
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="A table, for example silver.leads, or ops.ledger; may be repeated."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every table that has a suite, and the ledger.")
+    ] = False,
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Hold tables against what is expected of them, and the ledger against its limits; exit 3 when a gate
+    fails. Writes ops.quality_runs, Data Docs, a page and MLflow."""
+    if bool(table) == everything:
+        raise typer.BadParameter("give either --table (one or more) or --all")
+    launch(replace(Launch("report", (), True, run_id, dry_run, status_file, env), tables=tuple(table or ())))

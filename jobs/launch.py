@@ -53,6 +53,7 @@ class Launch:
     dataset: str | None = None
     tenant: str | None = None
     table: str | None = None
+    tables: tuple[str, ...] = ()
     month: str | None = None
     day: str | None = None
     metric: str | None = None
@@ -65,7 +66,7 @@ class Launch:
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
         flags = [name for name in ("prove", "verify") if getattr(self, name)]
-        more = [self.to, *flags, self.tenant, self.dataset, self.file, self.table]
+        more = [self.to, *flags, self.tenant, self.dataset, self.file, self.table, *self.tables]
         more += [self.month, self.day, self.metric, self.first_hour, self.last_hour]
         more += [self.replay.name] if self.replay else []
         return ".".join([self.job, *self.domains, *filter(None, more)])

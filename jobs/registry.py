@@ -32,6 +32,7 @@ from jobs.queries import Context, Loop, Query
 from jobs.reconcile import reconcile
 from jobs.refine import Refine
 from jobs.replay import Replaying, replay
+from jobs.report import report
 from jobs.runtime import Runtime
 from schemas.contract import contracts
 from schemas.tables import DEAD_LETTERS, SILVER
@@ -172,6 +173,10 @@ def _archive(context: Context, order: Any) -> dict[str, Any]:
     return {"archive": archive(Runtime(context, once=order.once), domains, window)}
 
 
+def _report(context: Context, order: Any) -> dict[str, Any]:
+    return report(context, order.tables)
+
+
 JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "ingest": _ingest,
     "refine": _refine,
@@ -188,4 +193,5 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "archive": _archive,
     "maintain": _maintain,
     "replay": _replay,
+    "report": _report,
 }

@@ -32,7 +32,15 @@ PASSWORDS = (
     "kafka-replay",
     "webhook",
 )
-DEMO_SCOPES = ("ingest:write", "upload:write", "jobs:read", "dlq:read", "crm:read", "crm:control")
+DEMO_SCOPES = (
+    "ingest:write",
+    "upload:write",
+    "jobs:read",
+    "dlq:read",
+    "crm:read",
+    "crm:control",
+    "quality:read",
+)
 DEMO_KEYS = {"api-key-demo": ("demo", "acme"), "api-key-demo-2": ("demo2", "globex")}
 TOKEN_LIFE_S = 3600
 _KEY_BYTES = 24

@@ -191,6 +191,22 @@ TABLES = {
         "offsets": "Of each topic and partition the first and last offset.",
         "written_at": "When it was entered, UTC.",
     },
+    "ops.quality_runs": {
+        "table": "The table that was held against its suite; ops.ledger: the numbers of the ledger.",
+        "table_version": "Its version.",
+        "suite": "The contract with its version, and the file of hand-written expectations.",
+        "rows": "Rows of that version.",
+        "rows_taken": "Rows that were looked at.",
+        "how": "all, partitions (the newest) or sample.",
+        "passed": "Whether every gate passed.",
+        "expectations": "Expectations, or checks of the ledger.",
+        "failed": "Of these, those that failed, warnings too.",
+        "pass_share": "Of these, those that passed, from 0 to 1.",
+        "failures": "What failed: counts and shares, never a value.",
+        "tracked": "Whether MLflow has the run.",
+        "started_at": "When it began, UTC.",
+        "ended_at": "When it ended, UTC.",
+    },
     "ops.job_runs": {
         "job": "The job.",
         "status": "How it ended.",
@@ -215,7 +231,7 @@ def lake_tables() -> tuple[Table, ...]:
 @cache
 def personal_columns() -> frozenset[str]:
     """Names that are personal in any contract, and those of raw records: in every table, to be safe."""
-    named = {_column(f) for contract in contracts().values() for f in contract.leaves if f.personal}
+    named = {column_of(f) for contract in contracts().values() for f in contract.leaves if f.personal}
     return frozenset(named | RAW)
 
 
@@ -232,10 +248,14 @@ def _by_contracts(table: Table) -> dict[str, str]:
     found = own if table.layer == "silver" else list(contracts().values()) if table.layer == "gold" else []
     lineage = {"event_time", "tenant_id"}
     return {
-        _column(f): f.description for contract in found for f in contract.leaves if _column(f) not in lineage
+        column_of(f): f.description
+        for contract in found
+        for f in contract.leaves
+        if column_of(f) not in lineage
     }
 
 
-def _column(field: Field) -> str:
+def column_of(field: Field) -> str:
+    """The column that a contract's field goes into."""
     name = snake_case(field.name)
     return f"utm_{name}" if "utm" in field.path[:-1] else name

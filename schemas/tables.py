@@ -206,6 +206,18 @@ JOB_RUNS = Table(
     ("job", "run_id", "status", "ended_at"),
 )
 
+# What a table, or the ledger, was found to be by a report. `failures` holds counts, never a value.
+QUALITY_RUNS = Table(
+    "ops",
+    "quality_runs",
+    """run_id STRING, table STRING, table_version BIGINT, suite STRING, rows BIGINT, rows_taken BIGINT,
+       how STRING, passed BOOLEAN, expectations INT, failed INT, pass_share DOUBLE,
+       failures ARRAY<STRUCT<expectation: STRING, column: STRING, severity: STRING, unexpected: BIGINT,
+         share: DOUBLE, stream: STRING, tenant_id: STRING, message: STRING>>,
+       tracked BOOLEAN, started_at TIMESTAMP, ended_at TIMESTAMP, code_version STRING""",
+    ("run_id", "table", "table_version", "suite", "started_at", "ended_at"),
+)
+
 # Valid rows of uploaded files: `data` is the row as canonical JSON, `content_hash` its SHA-256. In the
 # lineage `source_topic` is upload/<job>, `source_partition` the file in an archive, `source_offset` the line.
 UPLOADED_ROWS = Table(
@@ -244,7 +256,7 @@ SILVER = {
     "crm.opportunities": CRM_OPPORTUNITIES,
     "crm.events": CRM_EVENTS,
 }
-OPS = (DEAD_LETTERS, FILTERED, LEDGER, JOB_RUNS)
+OPS = (DEAD_LETTERS, FILTERED, LEDGER, JOB_RUNS, QUALITY_RUNS)
 
 
 def silver_tables(streams: list[str]) -> list[Table]:

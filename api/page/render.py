@@ -12,7 +12,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from api.page.forgery import FIELD, form_token
-from api.page.visit import SESSION_COOKIE, VISIT_COOKIE, Visitor, drop_cookie, new_visit, set_cookie, visit_of
+from api.page.visit import (
+    QUALITY_COOKIE,
+    SESSION_COOKIE,
+    VISIT_COOKIE,
+    Visitor,
+    drop_cookie,
+    new_visit,
+    set_cookie,
+    visit_of,
+)
 from api.page.words import NOTHING_IN_STATE, STATES, failure_of, refusal_of, size_text
 from api.problems import Problem, document
 from api.services import services
@@ -30,7 +39,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def _moment(moment: datetime) -> str:
@@ -55,7 +64,7 @@ _environment.globals |= {"states": STATES, "nothing_in_state": NOTHING_IN_STATE,
 class PageRoute(APIRoute):
     """A route whose refusals are pages too, or JSON for a script that asks for it."""
 
-    def get_route_handler(self) -> _Handler:
+    def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
 
         async def page(request: Request) -> Response:
@@ -99,8 +108,9 @@ def front_door(request: Request, problem: Problem | None = None) -> Response:
     if request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
         return render("arriving.html", None)
     answer = sign_in_page(request, problem, request.url.path if request.method == "GET" else "")
-    if SESSION_COOKIE in request.cookies:
-        drop_cookie(request, answer, SESSION_COOKIE)
+    for name in (SESSION_COOKIE, QUALITY_COOKIE):
+        if name in request.cookies:
+            drop_cookie(request, answer, name)
     return answer
 
 

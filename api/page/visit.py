@@ -10,11 +10,15 @@ from api.metrics import REFUSED
 from api.page.forgery import form_token
 from api.page.sessions import LIFE_S, Session, parse_session
 from api.problems import Problem
-from api.security import JOBS_READ, REALM, UPLOAD_WRITE, Principal
+from api.security import JOBS_READ, QUALITY_READ, REALM, UPLOAD_WRITE, Principal
 from api.services import services
 
-PATH = "/uploads"  # no other route is sent the cookies
+PATH = "/uploads"
+QUALITY_PATH = "/quality"
+# Of one session, each sent to the routes below its path and to no other.
 SESSION_COOKIE = "headwater_session"
+QUALITY_COOKIE = "headwater_quality_session"  # of whoever may see reports
+_PATHS = {QUALITY_COOKIE: QUALITY_PATH}
 VISIT_COOKIE = "headwater_visit"  # of somebody who is not signed in: holds the sign-in form's token
 CHALLENGE = {"WWW-Authenticate": f'Bearer realm="{REALM}"'}
 _MAX_VISIT = 64
@@ -39,11 +43,16 @@ class Visitor:
     def may_read(self) -> bool:
         return JOBS_READ in self.principal.scopes
 
+    @property
+    def may_see_quality(self) -> bool:
+        return QUALITY_READ in self.principal.scopes
+
 
 async def visitor(request: Request) -> Visitor | None:
     """Who is signed in; None for nobody. Raises Problem 503 while Redis is away."""
     room = services(request)
-    session = parse_session(request.cookies.get(SESSION_COOKIE, ""))
+    held = request.cookies.get(SESSION_COOKIE) or request.cookies.get(QUALITY_COOKIE, "")
+    session = parse_session(held)
     record = room.gate.key(session.key_id) if session else None
     if not session or not record or not await room.sessions.holds(session, record):
         return None
@@ -74,14 +83,16 @@ def new_visit() -> str:
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str) -> None:
-    """For this page only, out of reach of scripts and other sites; Secure where the browser speaks https."""
+    """For its path only, out of reach of scripts and other sites; Secure where the browser speaks https."""
+    path, secure = _PATHS.get(name, PATH), _is_https(request)
     response.set_cookie(
-        name, value, max_age=LIFE_S, path=PATH, secure=_is_https(request), httponly=True, samesite="strict"
+        name, value, max_age=LIFE_S, path=path, secure=secure, httponly=True, samesite="strict"
     )
 
 
 def drop_cookie(request: Request, response: Response, name: str) -> None:
-    response.delete_cookie(name, path=PATH, secure=_is_https(request), httponly=True, samesite="strict")
+    path, secure = _PATHS.get(name, PATH), _is_https(request)
+    response.delete_cookie(name, path=path, secure=secure, httponly=True, samesite="strict")
 
 
 def _is_https(request: Request) -> bool:

@@ -47,7 +47,8 @@ _REFUSALS = {
     ),
     "forbidden": (
         "This key does not allow that",
-        "Sending and cancelling need the scope upload:write, looking at imports jobs:read. "
+        "Sending and cancelling need the scope upload:write, looking at imports jobs:read, "
+        "at reports of data quality quality:read. "
         "Ask whoever runs Headwater for a key that has it.",
     ),
     "form_expired": (
@@ -89,6 +90,7 @@ _REFUSALS = {
         "Kafka cannot be reached",
         "Nothing was taken. Try again in a moment.",
     ),
+    "no_report": ("There is no such report", "`jobs report --all` writes one; old ones go after a while."),
     "not_found": ("There is no such import", "It may belong to another tenant. All of yours are listed."),
     "job_ended": ("This import has ended already", "There is nothing left to cancel."),
 }

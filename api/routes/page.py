@@ -18,6 +18,8 @@ from api.page.render import JSON, PageRoute, front_door, render, sign_in_page
 from api.page.visit import (
     CHALLENGE,
     PATH,
+    QUALITY_COOKIE,
+    QUALITY_PATH,
     SESSION_COOKIE,
     VISIT_COOKIE,
     admitted,
@@ -28,13 +30,13 @@ from api.page.visit import (
 )
 from api.problems import Problem
 from api.query import CURSOR_OF_JOBS, FLAG, STATUS, asked
-from api.security import JOBS_READ, UPLOAD_WRITE, KeyRecord
+from api.security import JOBS_READ, QUALITY_READ, UPLOAD_WRITE, KeyRecord
 from api.services import Services, services
 from api.streaming import Streamed
 from schemas.dataset import ENCODINGS, datasets
 
 JOBS_ON_A_PAGE = 25
-_AFTER = re.compile(rf"{PATH}/jobs/[0-9a-f-]{{36}}")
+_AFTER = re.compile(rf"{PATH}/jobs/[0-9a-f-]{{36}}|{QUALITY_PATH}(/\w[\w.-]*)*", re.ASCII)
 _LIST = {"status": STATUS, "cursor": CURSOR_OF_JOBS, "queued": FLAG}
 router = APIRouter(prefix=PATH, route_class=PageRoute, include_in_schema=False)
 
@@ -48,6 +50,8 @@ async def front(request: Request) -> Response:
         if problem.code != "signed_out":
             raise
         return front_door(request)
+    if found.may_see_quality and not (found.may_read or found.may_upload):
+        return RedirectResponse(QUALITY_PATH, 303)
     wanted = asked(request, _LIST)
     room, state = services(request), wanted.get("status")
     jobs, older = [], None
@@ -86,6 +90,8 @@ async def sign_in(request: Request) -> Response:
     session = await room.sessions.open(key_id, record)
     answer = RedirectResponse(after if _AFTER.fullmatch(after) else PATH, 303)
     set_cookie(request, answer, SESSION_COOKIE, session.text())
+    if QUALITY_READ in record.principal.scopes:
+        set_cookie(request, answer, QUALITY_COOKIE, session.text())
     drop_cookie(request, answer, VISIT_COOKIE)
     return answer
 
@@ -100,6 +106,8 @@ async def sign_out(request: Request) -> Response:
         await _end(request, services(request))
     answer = RedirectResponse(PATH, 303)
     drop_cookie(request, answer, SESSION_COOKIE)
+    if found and found.may_see_quality:
+        drop_cookie(request, answer, QUALITY_COOKIE)
     return answer
 
 
@@ -138,7 +146,7 @@ async def _holder(request: Request, room: Services, key: str) -> tuple[str, KeyR
         REFUSED.labels("unauthorized").inc()
         raise Problem(401, "unauthorized", headers=CHALLENGE)
     principal = found[1].principal
-    if not principal.scopes & {UPLOAD_WRITE, JOBS_READ}:
+    if not principal.scopes & {UPLOAD_WRITE, JOBS_READ, QUALITY_READ}:
         REFUSED.labels("forbidden").inc()
         raise Problem(403, "forbidden", headers=CHALLENGE)
     await room.pace(request, principal)

@@ -33,6 +33,7 @@ from tests.integration.uploads.page_harness import FIELD, Browser, browsing
 from transformations.refused import Header, refused
 
 CALLERS = ("key", "token", "session", "nobody")
+QUALITY_FILES = ("index.html", "docs/silver.leads/x/index.html", "mlflow/runs.db", "%2e%2e/lake/index.html")
 NOBODYS = "00000000-0000-4000-8000-000000000001"
 NDJSON = {"Content-Type": "application/x-ndjson"}
 FILE = {"file": ("people.csv", ROWS, "text/csv")}
@@ -153,9 +154,17 @@ def of_the_page(own: Belongings) -> dict[Route, list[Case]]:
     }
 
 
+def of_quality() -> dict[Route, list[Case]]:
+    """Reports tell of all tenants, to whoever has the scope; here are none yet."""
+    return {
+        ("GET", "/quality"): [Case((404, 404, 404, 401))],
+        ("GET", "/quality/{path:path}"): [Case((404, 404, 404, 401), name) for name in QUALITY_FILES],
+    }
+
+
 def cases(own: Belongings) -> dict[Route, list[Case]]:
     """At least one for every route."""
-    return of_events(own) | of_letters(own) | of_files(own) | of_the_page(own)
+    return of_events(own) | of_letters(own) | of_files(own) | of_the_page(own) | of_quality()
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +201,11 @@ def asked(browser: Browser, route: Route, case: Case, job: str | None = None) ->
     send = dict(case.send or {})
     if "data" in send and browser.session:
         send["data"] = {FIELD: browser.token()} | send["data"]
-    path = route[1].format(job_id=job or case.job, name=case.job or NOBODYS, dead_letter_id=job or case.job)
+    path = (
+        route[1]
+        .replace("{path:path}", case.job)
+        .format(job_id=job or case.job, name=case.job or NOBODYS, dead_letter_id=job or case.job)
+    )
     return browser.http.request(route[0], path, **send)
 
 
