@@ -7,6 +7,8 @@ An import has task, before_write (staged and loaded), in_transaction (rows upser
 appended, PostgreSQL not committed), before_commit (all done), file_gone and letter (not marked).
 An hour of the archive has task (some records are written), before_write (all are, none can be seen),
 after_write (all can be, without a manifest) and before_commit (the manifest is there).
+A repair (query repair.<domain>.<system>) has before_write (compared), after_write (extra rows are gone,
+nothing is written), in_transaction and before_commit (all written, not compared again).
 A loop's step has after_write (sent, not marked) and before_commit (dead letters written, not marked); that of
 extract.marketo has before_write (fetched, not produced) and before_commit (produced, the position not moved).
 """

@@ -229,6 +229,20 @@ def audit(
 @app.command()
 def reconcile(
     domain: Domain,
+    to: Annotated[
+        str | None, typer.Option(help="Only this destination: postgres, elasticsearch, redis.")
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="Compare about so many keys of each table, the same ones each time."),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Put right what differs, by the code that delivers; then look again."),
+    ] = False,
+    show: Annotated[
+        int, typer.Option(min=0, max=1000, help="So many examples of differences, of each table.")
+    ] = 5,
     trace: Trace = None,
     also_audit: AlsoAudit = False,
     run_id: RunId = None,
@@ -236,8 +250,21 @@ def reconcile(
     status_file: StatusFile = None,
     env: Env = None,
 ) -> None:
-    """Compare every destination with silver, by key and by hash; exit 3 on any difference."""
-    order = Launch("reconcile", (domain,), True, run_id, dry_run, status_file, env)
+    """Compare every destination with silver and gold by key, version and hash; exit 3 on any difference.
+
+    missing: the lake has the row, the destination does not. extra: the other way round. older: it is there in
+    a lower version than the lake's newest. different: it has other content at the same version, or a version
+    that the lake does not have. Examples are places in Kafka (topic-partition-offset) of the lake's rows; of
+    extra rows the SHA-256 of the key's parts with NUL between.
+
+    Leave the deliveries idle, or what is on its way counts as missing or older.
+
+    --repair writes missing and older rows again, replaces different ones, and deletes extra ones that are
+    still as they were seen and not in the lake. Deliveries may run meanwhile. Exit 0 if nothing is left. Who
+    did it is written to ops.job_runs first. With --sample only the sample is repaired.
+    """
+    order = Launch("reconcile", (domain,), True, run_id, dry_run, status_file, env, to=to)
+    order = replace(order, sample=sample, show=show, repair=repair)
     launch(replace(order, trace=tuple(trace or ()), also_audit=also_audit))
 
 

@@ -61,12 +61,16 @@ class Launch:
     last_hour: str | None = None
     verify: bool = False
     replay: Order | None = None
+    sample: int | None = None
+    show: int = 5
+    repair: bool = False
 
     @property
     def work(self) -> str:
         """The job with what it works on: what a run id is unique for."""
-        flags = [name for name in ("prove", "verify") if getattr(self, name)]
-        more = [self.to, *flags, self.tenant, self.dataset, self.file, self.table, *self.tables]
+        flags = [name for name in ("prove", "verify", "repair") if getattr(self, name)]
+        sampled = f"sample-{self.sample}" if self.sample else None
+        more = [self.to, *flags, sampled, self.tenant, self.dataset, self.file, self.table, *self.tables]
         more += [self.month, self.day, self.metric, self.first_hour, self.last_hour]
         more += [self.replay.name] if self.replay else []
         return ".".join([self.job, *self.domains, *filter(None, more)])

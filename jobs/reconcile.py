@@ -1,24 +1,23 @@
-"""reconcile: compare every destination with the lake, by key and by a hash of all delivered columns.
+"""reconcile: compare every destination with the lake, by key, version and a hash of all delivered columns.
 
-Reads silver and gold, bronze, ops.dead_letters and the destinations, writes nothing. Silver may hold a key
-twice (a duplicate that came after the window): the row with the newest row_version counts, as in the sinks. A
-row that a destination refused for ever (stage sink:<system>) is not expected there. The driver holds 32 bytes
-a key.
+Reads silver and gold, bronze, ops.dead_letters and the destinations, and writes nothing, unless it is told to
+repair (jobs/repair.py).
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
-
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 
 from headwater.errors import QualityError, SetupError
 from headwater.log import logger
-from headwater.tables import read_table
 from jobs.audit import audit
+from jobs.chosen import ALL, sample
+from jobs.compare import Compared, compare
+from jobs.expected import count
 from jobs.queries import Context
-from jobs.sides import Found, Side, digest, events_side, postgres_side
+from jobs.repair import repair
+from jobs.sides import Side, events_side, postgres_side
 from jobs.sides_elasticsearch import LEADS_SIDE
 from jobs.sides_redis import redis_side
 from jobs.trace import trace as traced
@@ -37,7 +36,6 @@ from sinks import postgres_tables
 from sinks.redis import METRICS, STATE
 
 _log = logger(__name__)
-_DIFFERENCES = ("missing", "extra", "different")
 SIDES: dict[tuple[str, str], tuple[Side, ...]] = {
     ("leads", "postgres"): (postgres_side("postgres", LEADS, postgres_tables.LEADS),),
     ("leads", "elasticsearch"): (LEADS_SIDE,),
@@ -61,13 +59,28 @@ SIDES: dict[tuple[str, str], tuple[Side, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of reconcile: one destination, None for all; about so many keys of each table, None for
+    all; so many examples; to repair what differs."""
+
+    to: str | None = None
+    sample: int | None = None
+    show: int = 5
+    repair: bool = False
+
+
 def reconcile(
-    context: Context, domain: str, trace: tuple[str, ...] = (), also_audit: bool = False
+    context: Context,
+    domain: str,
+    trace: tuple[str, ...] = (),
+    also_audit: bool = False,
+    wanted: Wanted | None = None,
 ) -> dict[str, Any]:
-    """Counts per destination, and per prefix of `trace`. Raises QualityError naming every difference."""
-    sides = {system: sides for (found, system), sides in SIDES.items() if found == domain}
-    if not sides and not also_audit:
-        raise SetupError(f"domain {domain!r} has no destination that can be compared; see jobs audit")
+    """Counts per destination, and per prefix of `trace`. Raises QualityError naming every difference that is
+    there at the end."""
+    wanted = wanted or Wanted()
+    sides = [*_sides(domain, wanted.to, also_audit)]
     faults: list[str] = []
     result: dict[str, Any] = {"reconcile": {}}
     with ThreadPoolExecutor(1) as pool:
@@ -76,11 +89,8 @@ def reconcile(
         if trace:
             result["trace"] = traced(context, [*domain_contracts(domain).values()], trace)
             _log.info("traced", domain=domain, prefixes=result["trace"])
-        for system, side in [(system, side) for system, some in sorted(sides.items()) for side in some]:
-            counts = _compare(_expected(context, system, side), side.rows(context.settings))
-            _log.info("reconciled", system=side.name, **counts)
-            result["reconcile"][side.name] = counts
-            faults += [f"{side.name}: {counts[name]} rows {name}" for name in _DIFFERENCES if counts[name]]
+        for system, side in sides:
+            result["reconcile"][side.name] = _reconciled(context, domain, system, side, wanted, faults)
     if audited:
         try:
             result["audit"] = audited.result()
@@ -91,38 +101,43 @@ def reconcile(
     return result
 
 
-def _compare(expected: dict[bytes, bytes], found: Iterator[Found]) -> dict[str, int]:
-    counts = {"silver": len(expected), "found": 0, "missing": 0, "extra": 0, "different": 0}
-    for key, strict, loose in found:
-        counts["found"] += 1
-        wanted = expected.pop(key, None)
-        if wanted is None:
-            counts["extra"] += 1
-        elif wanted != digest(strict, loose):
-            counts["different"] += 1
-    return counts | {"missing": len(expected)}
+def _sides(domain: str, to: str | None, also_audit: bool) -> Iterator[tuple[str, Side]]:
+    """The domain's destinations in their order. Raises SetupError when none can be compared."""
+    known = sorted(system for found, system in SIDES if found == domain)
+    if to and to not in known:
+        raise SetupError(
+            f"domain {domain!r} has no destination {to!r} that can be compared; known: {', '.join(known)}"
+        )
+    if not known and not also_audit:
+        raise SetupError(f"domain {domain!r} has no destination that can be compared; see jobs audit")
+    return ((system, side) for system in known if to in (None, system) for side in SIDES[domain, system])
 
 
-def _expected(context: Context, system: str, side: Side) -> dict[bytes, bytes]:
-    """Key → digest of the lake's newest row per key, without the rows that the destination refused."""
-    spark, settings = context.spark, context.settings
-    letters = read_table(spark, settings, "ops.dead_letters").where(F.col("stage") == f"sink:{system}")
-    refused = letters.select("source_topic", "source_partition", "source_offset")
-    rows = read_table(spark, settings, side.source.full_name).transform(side.expected)
-    if first := side.since(settings):
-        rows = rows.where(F.col("event_time") >= F.lit(first))
-    kept = rows.join(F.broadcast(refused), refused.columns, "left_anti")
-    strict = F.md5(F.concat(*[_framed(side.text(name)) for name in side.columns]))
-    made = F.unhex(strict) if side.columns else F.lit(bytes(16))
-    row = F.struct(made.alias("strict"), *[F.col(name).cast("string").alias(name) for name in side.loose])
-    ordered = kept.select(side.key_digest().alias("key"), side.newest().alias("newest"), row.alias("row"))
-    newest = ordered.groupBy("key").agg(F.max_by("row", "newest").alias("row"))
-    table = newest.select("key", "row.*").toArrow()
-    columns = [table.column(name).to_pylist() for name in side.loose]
-    keys, digests = table.column("key").to_pylist(), table.column("strict").to_pylist()
-    return {key: digest(found, loose) for key, found, *loose in zip(keys, digests, *columns, strict=True)}
+def _reconciled(
+    context: Context, domain: str, system: str, side: Side, wanted: Wanted, faults: list[str]
+) -> dict[str, Any]:
+    """What is told of one table; what is not as it should be at the end is added to the faults."""
+    of = count(context, system, side) if wanted.sample else 0
+    chosen = sample(wanted.sample, of) if wanted.sample else ALL
+    compared = compare(context, system, side, chosen, wanted.show)
+    told: dict[str, Any] = {"silver": compared.silver, "found": compared.found, **compared.counts}
+    if wanted.sample:
+        told["sampled"] = {"keys": compared.silver, "of": of}
+    if examples := compared.examples(wanted.show):
+        told["examples"] = examples
+    _log.info("reconciled", system=side.name, **told)
+    if wanted.repair and compared.keys:
+        told["repaired"], compared = repair(context, domain, system, side, compared, wanted.show)
+        told["left"] = compared.counts
+    faults += _faults(side.name, compared, wanted)
+    return told
 
 
-def _framed(text: Column) -> Column:
-    """Length in bytes, colon, text; a minus for null: no two lists of values look the same."""
-    return F.coalesce(F.concat(F.octet_length(text).cast("string"), F.lit(":"), text), F.lit("-"))
+def _faults(name: str, compared: Compared, wanted: Wanted) -> Iterator[str]:
+    examples, left = compared.examples(wanted.show), " are left" if wanted.repair else ""
+    for kind, number in compared.counts.items():
+        if number:
+            some = examples.get(kind, [])
+            more = ", …" if number > len(some) else ""
+            shown = f" ({', '.join(some)}{more})" if some else ""
+            yield f"{name}: {number} rows {kind}{left}{shown}"

@@ -29,7 +29,7 @@ from jobs.loops import enabled_loops, loops
 from jobs.maintain import maintain
 from jobs.migrate import migrate
 from jobs.queries import Context, Loop, Query
-from jobs.reconcile import reconcile
+from jobs.reconcile import Wanted, reconcile
 from jobs.refine import Refine
 from jobs.replay import Replaying, replay
 from jobs.report import report
@@ -155,7 +155,8 @@ def _audit(context: Context, order: Any) -> dict[str, Any]:
 
 
 def _reconcile(context: Context, order: Any) -> dict[str, Any]:
-    return reconcile(context, order.domains[0], order.trace, order.also_audit)
+    wanted = Wanted(order.to, order.sample, order.show, order.repair)
+    return reconcile(context, order.domains[0], order.trace, order.also_audit, wanted)
 
 
 def _close_period(context: Context, order: Any) -> dict[str, Any]:

@@ -13,25 +13,35 @@ from datetime import date
 from decimal import Context as DecimalContext
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-import psycopg
 from psycopg import sql
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headwater.postgres import writer_conninfo
+from headwater.postgres import connected, writer_conninfo
 from headwater.settings import Settings
+from jobs.chosen import ALL, Chosen
 from jobs.maintain import kept_from
 from schemas.tables import Table
+from sinks.postgres_mend import TIMES, key_digest, text_of
 from sinks.postgres_tables import PostgresTable
 
 PAGE = 5000
 _EXACT = DecimalContext(prec=100_000)
-# (key's digest, digest of the columns whose text is the same everywhere, texts that must be understood first)
-Found = tuple[bytes, bytes, tuple[str | None, ...]]
-# A digest is so many bytes: half of a SHA-256.
-KEY_BYTES = 16
+
+
+class Found(NamedTuple):
+    """A row of a destination: the SHA-256 of its key, a digest of the columns whose text is the same
+    everywhere, the texts that must be understood first, version and token as `Seen` has them. What is
+    `fading` goes away by itself soon: it may be there or not."""
+
+    key: bytes
+    strict: bytes
+    loose: tuple[str | None, ...]
+    version: Any
+    token: Any = None
+    fading: bool = False
 
 
 def _all(rows: DataFrame) -> DataFrame:
@@ -42,12 +52,18 @@ def _for_ever(_: Settings) -> None:
     return None
 
 
+def _row_version() -> Column:
+    return F.col("row_version")
+
+
 @dataclass(frozen=True)
 class Side:
     """A destination's rows of `source`. `text` is the lake's text form of a column; columns that are `loose`
     have many forms. `name` is how it is told of. `expected` picks the rows that it must have. Of rows with
     one row_version that with the most in `ties` is the newest; null is 0. Events from before `since` are not
-    compared: a destination need not keep them."""
+    compared: a destination need not keep them. `version` is what the destination tells older rows by.
+    `rows` may give more than was chosen by name. `spread` names a column with a UUID made of the key, where
+    the destination can choose a sample by that and not by the key's digest."""
 
     name: str
     source: Table
@@ -55,10 +71,12 @@ class Side:
     columns: tuple[str, ...]
     text: Callable[[str], Column]
     loose: tuple[str, ...]
-    rows: Callable[[Settings], Iterator[Found]]
+    rows: Callable[[Settings, Chosen], Iterator[Found]]
     expected: Callable[[DataFrame], DataFrame] = _all
     ties: tuple[str, ...] = ()
     since: Callable[[Settings], date | None] = _for_ever
+    version: Callable[[], Column] = _row_version
+    spread: str | None = None
 
     def newest(self) -> Column:
         """What is highest in the newest row of a key."""
@@ -66,9 +84,15 @@ class Side:
         return F.struct("row_version", *ties)
 
     def key_digest(self) -> Column:
-        """Of a row of `source`: SHA-256 of the key's texts with a NUL between, cut."""
-        joined = F.concat_ws("\0", *map(self.text, self.key))
-        return F.unhex(F.left(F.sha2(joined, 256), F.lit(2 * KEY_BYTES)))
+        """Of a row of `source`: SHA-256 of the key's texts with a NUL between."""
+        return F.unhex(self._key_hex())
+
+    def drawn(self) -> Column:
+        """Of a row of `source`: the text that says whether it is in a sample."""
+        return F.col(self.spread) if self.spread else self._key_hex()
+
+    def _key_hex(self) -> Column:
+        return F.sha2(F.concat_ws("\0", *map(self.text, self.key)), 256)
 
 
 def digest(strict: bytes, loose: Any) -> bytes:
@@ -99,10 +123,6 @@ def _number(text: str) -> str:
 
 # PostgreSQL: the digest is made by the server; objects, addresses and doubles come as text.
 
-_TIMES = {
-    *("received_at", "started_at", "ended_at", "window_start", "window_end"),
-    *("event_time", "event_timestamp", "created_at", "updated_at"),
-}
 _LOOSE = ("metadata", "ip_address", "latency_ms", "avg_latency_ms")
 
 
@@ -121,17 +141,16 @@ def postgres_side(
 
     def text(column: str) -> Column:
         column = called.get(column, column)
-        return (F.unix_micros(column) if column in _TIMES else F.col(column)).cast("string")
+        return (F.unix_micros(column) if column in TIMES else F.col(column)).cast("string")
 
-    def rows(settings: Settings) -> Iterator[Found]:
-        with psycopg.connect(writer_conninfo(settings.postgres, "headwater reconcile", "")) as connection:
+    def rows(settings: Settings, chosen: Chosen = ALL) -> Iterator[Found]:
+        conninfo = writer_conninfo(settings.postgres, "headwater reconcile", "")
+        with connected(conninfo, f"{table.schema}.{table.name}") as connection, connection.transaction():
             with connection.cursor(name="reconcile") as cursor:
                 cursor.itersize = PAGE
-                query, first = _query(table, strict, loose), since(settings)
-                if first:
-                    query += sql.SQL(" WHERE event_timestamp >= {}").format(sql.Literal(first))
-                for key, strict_digest, *texts in cursor.execute(query):
-                    yield key, strict_digest, tuple(texts)
+                query = _query(table, strict, loose) + _condition(table, chosen, since(settings))
+                for key, version, strict_digest, *texts in cursor.execute(query):
+                    yield Found(key, strict_digest, tuple(texts), version)
 
     return Side(name, source, tuple(table.key), strict, text, loose, rows, expected, since=since)
 
@@ -147,27 +166,29 @@ def events_side(name: str, source: Table, table: PostgresTable) -> Side:
 
 
 def _query(table: PostgresTable, strict: tuple[str, ...], loose: tuple[str, ...]) -> sql.Composed:
-    key = sql.SQL(" || '\\x00'::bytea || ").join(
-        sql.SQL("convert_to({}, 'UTF8')").format(_text(column)) for column in table.key
-    )
     texts = [
         sql.SQL("host({})" if c == "ip_address" else "{}::text").format(sql.Identifier(c)) for c in loose
     ]
-    return sql.SQL(
-        "SELECT substring(sha256({key}) FROM 1 FOR 16), decode(md5({digest}), 'hex'){texts} FROM {table}"
-    ).format(
-        key=key,
+    return sql.SQL("SELECT {key}, row_version, decode(md5({digest}), 'hex'){texts} FROM {table}").format(
+        key=key_digest(table.key),
         digest=sql.SQL(" || ").join(map(_framed, strict)),
         texts=sql.SQL("").join(sql.SQL(", ") + text for text in texts),
         table=sql.Identifier(table.schema, table.name),
     )
 
 
+def _condition(table: PostgresTable, chosen: Chosen, first: date | None) -> sql.Composed:
+    """The server digests the keys of all rows, and the rest only of those that it sends."""
+    key, terms = key_digest(table.key), [sql.SQL("true").format()]
+    if first:
+        terms.append(sql.SQL("event_timestamp >= {}").format(first))
+    if chosen.below:
+        terms.append(sql.SQL("encode({}, 'hex') < {}").format(key, chosen.below))
+    if chosen.few is not None:
+        terms.append(sql.SQL("{} = ANY ({}::bytea[])").format(key, sorted(chosen.few)))
+    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(terms)
+
+
 def _framed(name: str) -> sql.Composed:
     text = sql.SQL("coalesce(octet_length({0}) || ':' || {0}, '-')")
-    return text.format(_text(name))
-
-
-def _text(name: str) -> sql.Composed:
-    form = "(extract(epoch FROM {0}) * 1000000)::bigint::text" if name in _TIMES else "{0}::text"
-    return sql.SQL(form).format(sql.Identifier(name))
+    return text.format(text_of(name))

@@ -98,10 +98,10 @@ def _outcome_row(way: Way, measured: Measured, findings: Findings) -> list[str |
 
 
 def _destinations(measured: Measured, findings: Findings) -> str:
-    head = ("rows", "of this run", "in all", "in the lake", "missing", "extra", "different")
+    head = ("rows", "of this run", "in all", "in the lake", "missing", "extra", "older", "different")
     rows = [
         [_NAMES.get(system, system), measured.rows.get(system, "-"), counts["found"], counts["silver"]]
-        + [counts[name] for name in ("missing", "extra", "different")]
+        + [counts[name] for name in ("missing", "extra", "older", "different")]
         for system, counts in sorted(findings.destinations.items(), reverse=True)
     ]
     topics = ", ".join(f"{topic} {count:,}" for topic, count in measured.produced.items())

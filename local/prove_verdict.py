@@ -168,4 +168,4 @@ def judge_sinks(verdict: Verdict, reconciled: Mapping[str, Mapping[str, int]]) -
     for system, counts in reconciled.items():
         verdict.note(LOST, f"{system}: rows missing", counts["missing"])
         verdict.note(DOUBLED, f"{system}: rows too many", counts["extra"])
-        verdict.note(WRONG, f"{system}: rows that differ", counts["different"])
+        verdict.note(WRONG, f"{system}: rows that differ", counts["different"] + counts["older"])

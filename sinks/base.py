@@ -1,7 +1,8 @@
 """What every sink does, in the order a micro-batch asks for it: setup once, then write per batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -31,6 +32,21 @@ class Written:
     @property
     def rows(self) -> int:
         return self.inserted + self.updated + self.unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A row of a destination as it was found there.
+
+    `key` is the SHA-256 of its key's parts with NUL between, `version` what older ones are told by, `token`
+    what the destination knows this very state by, if not by these two. `due` is the version that the lake
+    has of the row; None: it has none.
+    """
+
+    key: bytes
+    version: Any
+    token: Any = None
+    due: Any = None
 
 
 class Sink(Protocol):
@@ -67,4 +83,16 @@ class KeyedSink(Sink, Protocol):
 
     def remove(self, batch: DataFrame) -> int:
         """Take away the rows with these keys, unless they are newer; how many went."""
+        ...
+
+
+class MendingSink(Sink, Protocol):
+    """A destination whose rows can be put right one by one, while others write to it."""
+
+    def mend(self, batch: DataFrame, wrong: Sequence[Seen]) -> Written:
+        """As `write`; the rows of the batch that are there as `wrong` says give way, though not older."""
+        ...
+
+    def withdraw(self, extra: Sequence[Seen]) -> int:
+        """Take away these rows, unless they have changed since they were found; how many went."""
         ...

@@ -6,6 +6,7 @@ They go by the bulk API from the executors (elasticsearch_bulk.py), or by the co
 
 import json
 import re
+from collections.abc import Sequence
 from importlib import resources
 from time import monotonic
 from typing import Any
@@ -15,14 +16,16 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
-from headwater.clock import ISO_MICROSECONDS, iso
+from headwater.clock import ISO_MICROSECONDS
 from headwater.errors import SetupError
 from headwater.log import logger
 from headwater.settings import Settings
-from sinks.base import Written
+from sinks.base import Seen, Written
 from sinks.elasticsearch_bulk import MICROS, BulkTarget, Sent, client_of, send
 from sinks.elasticsearch_connector import Connector
 from sinks.elasticsearch_judge import LINES, ORIGIN, explained
+from sinks.elasticsearch_mend import take_away, wait_until_forgotten
+from sinks.written import say
 
 DOC_KEY = "doc_key"
 VERSION = "row_version"
@@ -78,23 +81,23 @@ class ElasticsearchSink:
         started = monotonic()
         sent = self._by_connector(batch) if self._elasticsearch.writer == "connector" else None
         sent = sent or send(self._lines(batch), self._target, self._elasticsearch.bulk_partitions)
-        self._report(sent, monotonic() - started)
+        where = {"sink": self.name, "query": self._query}
+        say(sent.written, (sent.earliest, sent.latest), monotonic() - started, **where)
         return sent.written
 
-    def _report(self, sent: Sent, seconds: float) -> None:
-        _log.info(
-            "written",
-            sink=self.name,
-            query=self._query,
-            rows=sent.written.rows,
-            inserted=sent.written.inserted,
-            updated=sent.written.updated,
-            unchanged=sent.written.unchanged,
-            rejected=len(sent.written.rejected),
-            min_event_time=iso(sent.earliest) if sent.earliest else None,
-            max_event_time=iso(sent.latest) if sent.latest else None,
-            seconds=round(seconds, 3),
-        )
+    def mend(self, batch: DataFrame, wrong: Sequence[Seen]) -> Written:
+        """As `write`, which replaces what has the same version. A document of a later version than the lake's
+        is taken away first, and is not there until the server has forgotten it."""
+        if ahead := [row for row in wrong if row.version > row.due]:
+            take_away(self._client, self._alias, ahead)
+            wait_until_forgotten(self._client, self._alias)
+        return self.write(batch)
+
+    def withdraw(self, extra: Sequence[Seen]) -> int:
+        """Delete documents that are still as they were found; how many went."""
+        gone = take_away(self._client, self._alias, extra)
+        _log.info("withdrawn", sink=self.name, query=self._query, rows=gone)
+        return gone
 
     def reset(self) -> None:
         """Delete the index and make it again, empty."""

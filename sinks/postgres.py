@@ -6,7 +6,7 @@ alone. The newest row_version of a key stays, whatever the order and number of w
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from time import monotonic
 from typing import Any
@@ -18,18 +18,28 @@ from psycopg import sql
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from headwater.clock import iso
-from headwater.errors import SetupError, TransientError
+from headwater.errors import TransientError
 from headwater.failpoints import fail_at
 from headwater.log import logger
-from headwater.postgres import Connection, classified, connected, sqlstate_of, unless_locked, writer_conninfo
+from headwater.postgres import (
+    Connection,
+    classified,
+    connected,
+    owner_conninfo,
+    sqlstate_of,
+    unless_locked,
+    writer_conninfo,
+)
 from headwater.settings import Settings
-from sinks.base import Rejected, Written
+from sinks.base import Rejected, Seen, Written
 from sinks.outbox import LINEAGE, Outbox
+from sinks.postgres_catalog import columns_of, require
 from sinks.postgres_copy import BAD_TEXT, Batch, Staged, stage, stage_here, storable
 from sinks.postgres_lines import CopyTarget
+from sinks.postgres_mend import deletion, give_way, withdraw
 from sinks.postgres_tables import LEADS, PostgresTable
 from sinks.postgres_upsert import names, upsert_statement
+from sinks.written import say
 
 LEAD_COLUMNS = LEADS.columns
 # Sorting a batch in memory, no compiling of a statement that runs once, and no waiting for ever. The
@@ -78,33 +88,50 @@ class PostgresSink:
         self._staged_columns = (*self._columns, *besides)
         self._table = sql.Identifier(*self._path)
         self._staging = sql.Identifier("staging", self._path[-1])
+        self._deletion = deletion(self._table, self._key)
 
     def setup(self) -> None:
         """Check table and staging. Raises SetupError that names what `python -m jobs migrate` would make."""
         _ = self._types
         there = self._catalog(("staging", self._path[-1]))
-        self._require(there, ("n", "attempt", *self._staged_columns), f"staging.{self._path[-1]}")
+        require(there, ("n", "attempt", *self._staged_columns), f"staging.{self._path[-1]}")
         if self._outbox:
             there = self._catalog(("public", self._outbox.table))
-            self._require(there, ("seq", self._outbox.row, *self._outbox.columns), self._outbox.table)
+            require(there, ("seq", self._outbox.row, *self._outbox.columns), self._outbox.table)
 
     def write(self, batch: DataFrame | pa.Table) -> Written:
         """Upsert the rows, newest row_version wins. Reads the batch once; thrice if a text is unstorable.
 
         Rows that are on the driver are written without Spark.
         """
+        return self._write(batch, ())
+
+    def mend(self, batch: DataFrame, wrong: Sequence[Seen]) -> Written:
+        """As `write`; rows that are as `wrong` says give way in the same transaction."""
+        return self._write(batch, wrong)
+
+    def withdraw(self, extra: Sequence[Seen]) -> int:
+        """Delete rows that are still as they were found; as the owner, for the writer may delete no lead."""
+        with self._connected_as_owner() as connection, connection.transaction():
+            gone = withdraw(connection, self._deletion, extra)
+        _log.info("withdrawn", sink=self.name, query=self._query, table=self._path[-1], rows=gone)
+        return gone
+
+    def _write(self, batch: DataFrame | pa.Table, wrong: Sequence[Seen]) -> Written:
         started = monotonic()
         batch = self._named(batch)
         with self._connected() as connection:
             connection.execute(f"SELECT pg_advisory_lock_shared({STAGING_LOCK})", (self._staging_name,))
             attempt, staged, rejected = self._stage(batch)
-            written = Written(0, 0, 0, rejected)
+            written = Written(0, 0, 0)
             if staged.rows:
                 self._make_room(connection, attempt)
-                written = self._merge(connection, attempt, staged, rejected)
+                written = self._merge(connection, attempt, staged, wrong)
                 connection.execute(f"SELECT pg_advisory_unlock_shared({STAGING_LOCK})", (self._staging_name,))
                 self._clear(connection, attempt)
-        self._report(written, staged, monotonic() - started)
+        written = replace(written, rejected=(*rejected, *written.rejected))
+        where = {"sink": self.name, "query": self._query, "table": self._path[-1]}
+        say(written, (staged.earliest, staged.latest), monotonic() - started, **where)
         return written
 
     def remove(self, batch: DataFrame) -> int:
@@ -127,22 +154,6 @@ class PostgresSink:
                 batch = batch.append_column(ours, batch[lakes])
             return batch
         return batch.withColumns({ours: F.col(lakes) for ours, lakes in self._called.items()})
-
-    def _report(self, written: Written, staged: Staged, seconds: float) -> None:
-        _log.info(
-            "written",
-            sink=self.name,
-            query=self._query,
-            table=self._path[-1],
-            rows=written.rows,
-            inserted=written.inserted,
-            updated=written.updated,
-            unchanged=written.unchanged,
-            rejected=len(written.rejected),
-            min_event_time=iso(staged.earliest) if staged.earliest else None,
-            max_event_time=iso(staged.latest) if staged.latest else None,
-            seconds=round(seconds, 3),
-        )
 
     def reset(self) -> None:
         """Empty the table."""
@@ -194,17 +205,16 @@ class PostgresSink:
     def _make_room(self, connection: Connection, attempt: UUID) -> None:
         """What the attempt's rows need to be there, before the transaction."""
 
-    def _merge(
-        self, connection: Connection, attempt: UUID, staged: Staged, rejected: tuple[Rejected, ...]
-    ) -> Written:
+    def _merge(self, connection: Connection, attempt: UUID, staged: Staged, wrong: Sequence[Seen]) -> Written:
         refused: list[Rejected] = []
         with connection.transaction():
             self._take_turn(connection)
+            give_way(connection, self._table, self._key, wrong)
             rows = self._staged_rows(connection, attempt, staged.rows)
             inserted, updated = self._upsert(connection, rows, refused)
             fail_at(self._query, "in_transaction")
         unchanged = staged.rows - inserted - updated - len(refused)
-        return Written(inserted, updated, max(unchanged, 0), (*rejected, *refused))
+        return Written(inserted, updated, max(unchanged, 0), tuple(refused))
 
     def _take_turn(self, connection: Connection) -> None:
         """Wait until no other transaction is entering rows into the outbox: so `seq` grows with commits."""
@@ -224,9 +234,7 @@ class PostgresSink:
         """Inserted and updated; a range with a bad row is halved until the row is alone."""
         try:
             with connection.transaction():
-                span = (rows.attempt, rows.first, rows.last)
-                done = connection.execute(self._upsert_statement, span).fetchone()
-                return (done[0], done[1]) if done else (0, 0)
+                return self._enter(connection, (rows.attempt, rows.first, rows.last))
         except (psycopg.DataError, psycopg.IntegrityError) as fault:
             if self._outbox and fault.diag.table_name == self._outbox.table:
                 raise TransientError(f"{self._outbox.table} was written by someone out of turn") from None
@@ -237,6 +245,10 @@ class PostgresSink:
         low = self._upsert(connection, _Rows(rows.attempt, rows.first, middle), refused)
         high = self._upsert(connection, _Rows(rows.attempt, middle + 1, rows.last), refused)
         return low[0] + high[0], low[1] + high[1]
+
+    def _enter(self, connection: Connection, span: tuple[UUID, int, int]) -> tuple[int, int]:
+        done = connection.execute(self._upsert_statement, span).fetchone()
+        return (done[0], done[1]) if done else (0, 0)
 
     def _refused(self, connection: Connection, rows: _Rows, fault: psycopg.Error) -> Rejected:
         query = sql.SQL("SELECT {} FROM {} WHERE attempt = %s AND n = %s").format(
@@ -258,22 +270,12 @@ class PostgresSink:
     def _types(self) -> dict[str, str]:
         """The table's columns with their types, without lengths."""
         there = self._catalog(self._path)
-        self._require(there, self._columns, ".".join(self._path))
+        require(there, self._columns, ".".join(self._path))
         return there
 
     def _catalog(self, path: tuple[str, ...]) -> dict[str, str]:
-        query = (
-            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
-            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
-        )
         with self._connected() as connection:
-            return dict(connection.execute(query, (sql.Identifier(*path).as_string(),)).fetchall())
-
-    def _require(self, there: dict[str, str], wanted: Sequence[str], table: str) -> None:
-        missing = [name for name in wanted if name not in there]
-        if missing:
-            what = f"columns {', '.join(missing)} of {table}" if there else f"the table {table}"
-            raise SetupError(f"PostgreSQL lacks {what}: run `python -m jobs migrate`")
+            return columns_of(connection, path)
 
     @property
     def _staging_name(self) -> str:
@@ -285,6 +287,9 @@ class PostgresSink:
 
     def _connected(self) -> AbstractContextManager[Connection]:
         return connected(self._conninfo, ".".join(self._path))
+
+    def _connected_as_owner(self) -> AbstractContextManager[Connection]:
+        return connected(owner_conninfo(self._postgres, SESSION), ".".join(self._path))
 
 
 def _rejected(row: tuple[Any, ...], code: str, rule: str | None) -> Rejected:

@@ -7,15 +7,19 @@ a batch needs are made before its transaction: the writer may not make tables.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date
 from functools import cached_property
 from uuid import UUID
 
 from psycopg import sql
+from pyspark.sql import DataFrame
 
 from headwater.postgres import Connection, connected, owner_conninfo
 from headwater.settings import Settings
+from sinks.base import Seen, Written
 from sinks.postgres import PostgresSink
+from sinks.postgres_mend import event_deletion
 from sinks.postgres_tables import CRM_CONTACTS, CRM_LEADS, CRM_LOG, CRM_OPPORTUNITIES, PostgresTable
 from sinks.postgres_upsert import names
 
@@ -55,6 +59,15 @@ def _one(connection: Connection, query: str, *values: object) -> int:
 class EventsSink(PostgresSink):
     """A staging table."""
 
+    def __init__(self, settings: Settings, query: str, table: PostgresTable) -> None:
+        super().__init__(settings, query, table)
+        self._deletion = event_deletion(self._table, self._key, IDS)
+        self._made_of = settings, query, table
+
+    def mend(self, batch: DataFrame, wrong: Sequence[Seen]) -> Written:
+        """Enter these events anew, whatever the table and the ids say of them."""
+        return _Anew(*self._made_of).write(batch)
+
     def _make_room(self, connection: Connection, attempt: UUID) -> None:
         months = connection.execute(sql.SQL(_MONTHS).format(self._staging), (attempt,)).fetchall()
         for (month,) in months:
@@ -85,6 +98,30 @@ class EventsSink(PostgresSink):
         with self._connected() as connection, connection.transaction():
             connection.execute(sql.SQL("TRUNCATE {}").format(self._table))
             connection.execute(sql.SQL("TRUNCATE {}").format(IDS))
+
+
+class _Anew(EventsSink):
+    """A staging table, written by its owner, who may delete: what is there of a staged event goes first, and
+    its id with it, in the transaction that enters it again. Whoever brings the event meanwhile waits."""
+
+    def _connected(self) -> AbstractContextManager[Connection]:
+        return self._connected_as_owner()
+
+    def _enter(self, connection: Connection, span: tuple[UUID, int, int]) -> tuple[int, int]:
+        for statement in self._forgetting:
+            connection.execute(statement, span)
+        return super()._enter(connection, span)
+
+    @cached_property
+    def _forgetting(self) -> tuple[sql.Composed, sql.Composed]:
+        form = (
+            "DELETE FROM {} AS kept USING {} AS staged"
+            " WHERE staged.attempt = %s AND staged.n BETWEEN %s AND %s"
+            " AND kept.organization_id = staged.organization_id AND kept.event_id = staged.event_id AND "
+        )
+        row = sql.SQL(form + "kept.event_timestamp = staged.event_timestamp::timestamptz")
+        told = sql.SQL(form + "kept.topic = staged.source_topic")
+        return row.format(self._table, self._staging), told.format(IDS, self._staging)
 
 
 class LogSink(EventsSink):

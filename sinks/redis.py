@@ -6,7 +6,7 @@ round. A row that came before a day ago is not set any more, so memory is bounde
 also when all is rebuilt.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,7 +24,8 @@ from headwater.log import logger
 from headwater.redis import refused, writer_options
 from headwater.settings import Settings
 from headwater.worker import forget_archives
-from sinks.base import Written
+from sinks import redis_mend
+from sinks.base import Seen, Written
 
 TTL_S = 86_400
 LONGEST_MESSAGE = 4_096  # characters that are kept of what was said last
@@ -61,6 +62,14 @@ class HotState:
     def json(self) -> Column:
         """A row's state as text, nulls and all."""
         return F.to_json(F.struct(*self.value()), {"ignoreNullFields": "false"})
+
+    def version(self) -> Column:
+        """A row's version as text that sorts as versions do."""
+        digits = [
+            F.lpad(F.greatest(F.col(name), F.lit(0)).cast("string"), _DIGITS, "0")
+            for name in ("row_version", *self.ties)
+        ]
+        return F.concat_ws(".", *digits)
 
 
 def _iso(name: str) -> Column:
@@ -151,6 +160,19 @@ class RedisSink:
         """Take away the state of these sessions, unless it is newer."""
         return self._run(self._remove, batch.select(*self._identity()))["fresh"]
 
+    def mend(self, batch: DataFrame, wrong: Sequence[Seen]) -> Written:
+        """As `write`; states that are as `wrong` says give way."""
+        with connected(self._settings) as client:
+            redis_mend.run(client, redis_mend.GIVE_WAY, wrong)
+        return self.write(batch)
+
+    def withdraw(self, extra: Sequence[Seen]) -> int:
+        """Take away states that are still as they were found; how many went."""
+        with connected(self._settings) as client:
+            gone = redis_mend.run(client, redis_mend.WITHDRAW, extra)
+        _log.info("withdrawn", sink=self.name, query=self._query, kind=self._state.kind, rows=gone)
+        return gone
+
     def reset(self) -> None:
         """Take away every key of this kind, a few at a time."""
         with connected(self._settings) as client:
@@ -160,11 +182,7 @@ class RedisSink:
 
     def _identity(self) -> list[Column]:
         key = F.concat("tenant_id", F.lit(":session:"), "session_id", F.lit(f":{self._state.kind}"))
-        digits = [
-            F.lpad(F.greatest(F.col(name), F.lit(0)).cast("string"), _DIGITS, "0")
-            for name in ("row_version", *self._state.ties)
-        ]
-        return [key.alias("key"), F.concat_ws(".", *digits).alias("n")]
+        return [key.alias("key"), self._state.version().alias("n")]
 
     def _run(self, target: Target, rows: DataFrame) -> dict[str, int]:
         """What the script answered for all rows: new, replaced, kept as it was."""

@@ -122,12 +122,13 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
 
 
 def test_a_run_that_proves_ends_with_3_when_a_destination_differs(world: World) -> None:
-    world.send([good("acme", "k1"), good("acme", "k2")])
+    place, _ = world.send([good("acme", "k1"), good("acme", "k2")])
     world.done("run", "--domain", "leads", "--once")
     with psycopg.connect(dsn("headwater_owner", "postgres-owner", world.name)) as connection:
         connection.execute("UPDATE leads SET source = 'elsewhere' WHERE idempotency_key = 'k1'")
     ended = world.run("run", "--domain", "leads", "--once", "--prove")
-    assert (ended.code, ended.status["error"]) == (3, "leads: reconcile: postgres: 1 rows different")
+    told = f"leads: reconcile: postgres: 1 rows different ({'-'.join(map(str, place))})"
+    assert (ended.code, ended.status["error"]) == (3, told)
 
 
 def newest_version(world: World, table: str) -> int:

@@ -199,9 +199,9 @@ def test_a_bill_that_is_off_in_the_last_place_does_not_hold(
 
 def test_destinations_that_differ_from_the_lake_do_not_hold() -> None:
     verdict = Verdict()
-    judge_sinks(verdict, {"postgres": {"missing": 0, "extra": 0, "different": 0, "found": 9}})
+    judge_sinks(verdict, {"postgres": {"missing": 0, "extra": 0, "older": 0, "different": 0, "found": 9}})
     assert verdict.holds
-    judge_sinks(verdict, {"redis": {"missing": 1, "extra": 2, "different": 3}})
+    judge_sinks(verdict, {"redis": {"missing": 1, "extra": 2, "older": 1, "different": 2}})
     assert counts(verdict) == (1, 2, 3)
 
 
