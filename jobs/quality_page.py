@@ -19,6 +19,7 @@ from headwater.version import CODE_VERSION
 from jobs.quality_chart import chart
 from jobs.quality_ledger import Check
 from jobs.quality_runs import Failure, QualityRun
+from jobs.quality_suite import results_page
 from schemas.expectations import GATE
 from sources.ledger_days import ALL, Counts, Series
 
@@ -117,8 +118,8 @@ def _gates_first(entry: tuple[str, Failure]) -> bool:
 
 
 def _link(settings: Quality, run: QualityRun) -> str | None:
-    folder = docs_folder(settings, run)
-    return f"{folder.relative_to(settings.root)}/{INDEX}" if folder.is_dir() else None
+    page = results_page(docs_folder(settings, run))
+    return str(page.relative_to(settings.root)) if page else None
 
 
 def _streams(

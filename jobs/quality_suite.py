@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Template
 from pyspark.sql import DataFrame
 
 from headwater.log import logger
@@ -24,9 +25,15 @@ _COUNTS_ONLY = {"result_format": "BASIC", "partial_unexpected_count": 0, "includ
 _SEVERITY = {"gate": "critical", "warn": "warning"}
 # The pages would load scripts, styles and pictures from elsewhere.
 _FOREIGN = re.compile(
-    r"<script\b[^>]*>.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<form\b.*?</form>|<footer\b.*?</footer>"
+    r"<script\b[^>]*>.*?</script>|<style\b[^>]*>.*?</style>|<link\b[^>]*>|<img\b[^>]*>|<form\b.*?</form>|<footer\b.*?</footer>"
     r"|<iframe\b.*?</iframe>",
     re.DOTALL,
+)
+_INDEX = Template(
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data Docs</title></head><body>'
+    "<h1>Data Docs</h1><ul>{% for told, page in pages.items() %}"
+    '<li><a href="{{ page }}">{{ told }}</a></li>{% endfor %}</ul></body></html>',
+    autoescape=True,
 )
 _STYLE = (resources.files("jobs") / "templates" / "data_docs.css").read_text(encoding="utf-8")
 
@@ -53,7 +60,7 @@ def validate(table: str, frame: DataFrame, suite: Suite, docs: Path) -> list[Fin
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         gx = _silent()
         context = _context(gx, draft)
-        answer = _run(gx, context, table, frame, suite)
+        answer = _run(gx, context, table, frame, suite, docs.name)
         by_subject = {one.subject: one for one in suite.expectations}
         found = [_finding(result, by_subject) for result in answer.results]
         if not any(finding.message for finding in found):
@@ -64,7 +71,7 @@ def validate(table: str, frame: DataFrame, suite: Suite, docs: Path) -> list[Fin
     return found
 
 
-def _run(gx: Any, context: Any, table: str, frame: DataFrame, suite: Suite) -> Any:
+def _run(gx: Any, context: Any, table: str, frame: DataFrame, suite: Suite, name: str) -> Any:
     batch = context.data_sources.add_spark("lake", persist=False).add_dataframe_asset(table)
     made = context.suites.add(gx.ExpectationSuite(table))
     for one in suite.expectations:
@@ -72,7 +79,8 @@ def _run(gx: Any, context: Any, table: str, frame: DataFrame, suite: Suite) -> A
     made.save()
     whole = batch.add_batch_definition_whole_dataframe(suite.name)
     run = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=whole, suite=made))
-    return run.run(batch_parameters={"dataframe": frame}, result_format=_COUNTS_ONLY)
+    run_id = gx.RunIdentifier(run_name=name)
+    return run.run(batch_parameters={"dataframe": frame}, result_format=_COUNTS_ONLY, run_id=run_id)
 
 
 def _silent() -> Any:
@@ -127,9 +135,21 @@ def _raised(info: dict[str, Any]) -> bool:
     return any(part.get("raised_exception") for part in info.values() if isinstance(part, dict))
 
 
+def results_page(docs: Path) -> Path | None:
+    """The page of a run's results in its Data Docs, if these are kept."""
+    return next(iter((docs / "validations").rglob("*.html")), None)
+
+
+def _index(draft: Path) -> str:
+    """Two links: the package's own list is filled in by a script."""
+    pages = {"Results": results_page(draft), "Suite": next(iter((draft / "expectations").rglob("*.html")))}
+    return str(_INDEX.render(pages={told: page and page.relative_to(draft) for told, page in pages.items()}))
+
+
 def _publish(draft: Path, docs: Path) -> None:
     """Pages that need nothing but themselves, in place of what was there."""
     shutil.rmtree(draft / "static", ignore_errors=True)
+    (draft / "index.html").write_text(_index(draft), encoding="utf-8")
     for page in draft.rglob("*.html"):
         text = _FOREIGN.sub("", page.read_text(encoding="utf-8"))
         page.write_text(text.replace("</head>", f"<style>{_STYLE}</style></head>", 1), encoding="utf-8")

@@ -54,6 +54,15 @@ _SHOWING = {
 }
 TYPES = _COUNTING | _SHOWING
 _COLUMNS = ("column", *_PAIR)
+_OF_TEXT = {MATCH, "expect_column_values_to_not_match_regex", LENGTH}
+_OF_NUMBERS = {f"expect_column_{what}_to_be_between" for what in ("mean", "median", "sum")}
+# By the first word of a column's type: what it can be compared with. Spark would read each row's text as a
+# number, fail at the first that is none, and quote it.
+_COMPARED: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("INT", "BIGINT", "DOUBLE", "DECIMAL"), (int, float)),
+    **dict.fromkeys(("STRING", "DATE", "TIMESTAMP"), (str,)),
+    "BOOLEAN": (bool,),
+}
 _SEVERITY = {"enum": [GATE, WARN]}
 _TEXT = {"type": "string", "minLength": 1}
 _VALUE = {"type": ["number", "string"]}
@@ -148,6 +157,23 @@ def _faults(written: dict[str, Any], table: Table) -> Iterator[str]:
             yield f"{table.full_name} has no column {name}"
         elif kind in _SHOWING and name in personal_columns():
             yield f"{kind} would show values of {name}, which is personal"
+        elif not _fits(kind, written, table.kinds[name].split("(")[0]):
+            yield f"{kind}: {name} is {table.kinds[name]}, and cannot be held against this"
+
+
+def _fits(kind: str, written: dict[str, Any], of: str) -> bool:
+    """Whether values of the column's type can be compared with what is written."""
+    if kind in _OF_TEXT:
+        return of == "STRING"
+    if kind in _OF_NUMBERS:
+        return of in _COMPARED and int in _COMPARED[of]
+    if "unique" in kind:
+        return True
+    values = [*[written[name] for name in _BOUNDS if name in written], *written.get("value_set", ())]
+    # True is an int to Python, and is none to Spark.
+    return all(
+        isinstance(v, _COMPARED.get(of, ())) and (of == "BOOLEAN") == isinstance(v, bool) for v in values
+    )
 
 
 def _expectation(written: dict[str, Any]) -> Expectation:

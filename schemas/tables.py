@@ -40,15 +40,20 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """The columns' names, in their order. Commas inside of brackets do not separate."""
-        depth, names = 0, [""]
+        """The columns' names, in their order."""
+        return list(self.kinds)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Column → its type, in their order. Commas inside of brackets do not separate."""
+        depth, columns = 0, [""]
         for letter in self.columns:
             depth += (letter in "<(") - (letter in ">)")
             if letter == "," and not depth:
-                names.append("")
+                columns.append("")
             else:
-                names[-1] += letter
-        return [name.split()[0] for name in names]
+                columns[-1] += letter
+        return dict(column.split(maxsplit=1) for column in columns)
 
 
 def bronze(domain: str) -> Table:

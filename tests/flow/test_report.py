@@ -16,7 +16,9 @@ from headwater.errors import QualityError, SetupError
 from headwater.tables import ensure_table
 from jobs import report as reporting
 from jobs.quality_snapshot import taken
+from jobs.quality_suite import validate
 from jobs.report import report
+from schemas.expectations import Expectation, Suite
 from schemas.tables import AGENT_TURNS, LEADS, QUALITY_RUNS
 from tests.flow.report_lake import CANARY, ReportLake, report_settings, steady
 
@@ -82,7 +84,8 @@ def test_the_page_and_data_docs_are_there_and_need_nothing_from_elsewhere(
     root = lake.settings.quality.root
     page = (root / "index.html").read_text()
     (docs,) = [folder for folder in (root / "docs" / "silver.leads").iterdir()]
-    assert f'href="docs/silver.leads/{docs.name}/index.html"' in page
+    (results,) = (docs / "validations").rglob("*.html")
+    assert f'href="{results.relative_to(root)}"' in page
     assert page.count("<svg") >= 2
     assert "rule_consented" in page
     pages = [*docs.rglob("*.html")]
@@ -143,8 +146,12 @@ def test_of_a_large_table_with_partitions_the_newest_that_fit_are_taken(
     settings = report_settings(lake.settings.quality.root.parent, max_rows=5)
     ensure_table(spark, settings, AGENT_TURNS)
     days = [(f"2026-03-0{day}", count) for day, count in ((1, 4), (2, 3), (3, 2))]
-    rows = [{"event_date": datetime.fromisoformat(day).date()} for day, count in days for _ in range(count)]
-    frame = spark.createDataFrame(rows, "event_date DATE")
+    rows = [
+        {"event_id": "e", "event_date": datetime.fromisoformat(day).date()}
+        for day, n in days
+        for _ in range(n)
+    ]
+    frame = spark.createDataFrame(rows, "event_id STRING, event_date DATE")
     frame.write.format("delta").mode("append").save(f"{settings.lake_root}/silver/agent_turns")
     with taken(ReportLake(spark, settings).context("x"), AGENT_TURNS, ()) as newest:
         assert (newest.how, newest.rows, newest.rows_taken) == ("partitions", 9, 5)
@@ -164,3 +171,17 @@ def test_mlflow_away_costs_a_report_nothing_but_that(lake: ReportLake, tmp_path:
     settings = report_settings(lake.settings.quality.root.parent, **away)
     context = ReportLake(lake.spark, settings).context("away")
     assert report(context, ["ops.ledger"])["report"]["ops.ledger"]["tracked"] is False
+
+
+def test_an_expectation_that_cannot_be_worked_out_has_failed_and_its_fault_is_told_nowhere(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files of expectations do not get so far: Spark would fail at the text, and quote it."""
+    frame = spark.createDataFrame([(CANARY,)], "email STRING")
+    asked = Expectation("expect_column_values_to_be_between", {"column": "email", "min_value": 3})
+    (found,) = validate("silver.leads", frame, Suite("test", (asked,)), tmp_path / "docs")
+    assert (found.passed, found.message) == (False, "could not be worked out")
+    assert not (tmp_path / "docs").exists()
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and CANARY in file.read_text()]
+    told = [one for one in caplog.records if not one.name.startswith("great_expectations")]  # off in a job
+    assert CANARY not in "".join(record.getMessage() for record in told)

@@ -1,5 +1,6 @@
 """Suites: what a contract asks becomes expectations, hand-written ones are checked to the line."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ def test_every_table_of_silver_has_a_suite_of_columns_that_it_has() -> None:
     for name, suite in found.items():
         for one in suite.expectations:
             assert one.type in TYPES
+            if one.holds is None:
+                written = {"expect": one.type, **one.kwargs}
+                parse_file(json.dumps({"expectations": [written]}), name, by_name[name])
             if one.holds is None and one.column:
                 assert set(one.column.split(", ")) <= set(by_name[name].names), (name, one)
 
@@ -104,6 +108,14 @@ def test_a_rule_is_true_of_every_row() -> None:
             "needs min_value",
         ),
         (NOT_NULL + ", column: id, regex: x}", 2, "no regex"),
+        (NOT_NULL.replace("not_be_null", "match_regex") + ", column: consent, regex: x}", 2, "is BOOLEAN"),
+        (NOT_NULL.replace("not_be_null", "be_between") + ", column: email, max_value: 3}", 2, "is STRING"),
+        (NOT_NULL.replace("not_be_null", "be_in_set") + ", column: source, value_set: [1]}", 2, "is STRING"),
+        (
+            NOT_NULL.replace("not_be_null", "be_in_set") + ", column: row_version, value_set: [true]}",
+            2,
+            "BIGINT",
+        ),
         ("rules:\n- {rule: Agreed, holds: consent}", 2, "Agreed"),
         ("rules:\n- {rule: a, holds: consent}\n- {rule: a, holds: consent}", 3, "said twice"),
         ("rules:\n- {rule: a, holds: consent, severity: fatal}", 2, "fatal"),

@@ -72,13 +72,15 @@ def test_a_run_leads_to_its_data_docs_while_they_are_kept(settings: Quality) -> 
     for run in runs:
         folder = docs_folder(settings, run)
         assert folder.parent == settings.root / "docs" / "silver.leads"
-        folder.mkdir(parents=True)
+        (folder / "validations").mkdir(parents=True)
+        (folder / "validations" / "results.html").touch()
     (settings.root / "docs" / "silver.leads" / ".left-behind").mkdir()
     trim_docs(settings, "silver.leads")
     kept = {folder.name for folder in (settings.root / "docs" / "silver.leads").iterdir()}
     assert kept == {docs_folder(settings, run).name for run in runs[-3:]}
-    assert f'href="docs/silver.leads/{docs_folder(settings, runs[-1]).name}/index.html"' in page(
-        settings, runs[-1]
+    assert (
+        f'href="docs/silver.leads/{docs_folder(settings, runs[-1]).name}/validations/results.html"'
+        in page(settings, runs[-1])
     )
     assert 'href="docs' not in page(settings, runs[0])
 
