@@ -1,12 +1,14 @@
 """The application: routes, middleware, error handlers, and what starts and stops with it."""
 
 import gc
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -25,9 +27,14 @@ from api.routes import (
     jobs,
     metrics,
     page,
+    page_doors,
     page_files,
     page_jobs,
+    page_letters,
+    page_ops,
+    page_replays,
     quality,
+    replays,
     uploads,
 )
 from api.services import make_services
@@ -38,7 +45,8 @@ from headwater.version import CODE_VERSION
 from headwater.worker import keep_for_good
 
 GC_THRESHOLD = 20_000  # objects; requests leave next to no cycles behind
-_CODES = {404: "not_found", 405: "method_not_allowed"}
+METHOD_NOT_ALLOWED = 405
+_CODES = {404: "not_found", METHOD_NOT_ALLOWED: "method_not_allowed"}
 _CORS_HEADERS = (
     "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-Id"
 )  # fmt: skip
@@ -60,20 +68,13 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.services = make_services(settings)
-    for topic in (
-        ingest,
-        health,
-        metrics,
-        uploads,
-        jobs,
-        crm,
-        dead_letters,
-        quality,
-        page_files,
-        page_jobs,
-        page,
-    ):
-        app.include_router(topic.router)
+    # Replays before letters: `replays` is no letter's id.
+    programs = (ingest, health, metrics, uploads, jobs, crm, replays, dead_letters)
+    pages = (page_files, page_doors, page_jobs, page, page_letters, page_replays, page_ops, quality)
+    routers = [topic.router for topic in (*programs, *pages)]
+    for router in routers:
+        app.include_router(router)
+    app.state.methods = _methods(routers)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
@@ -112,7 +113,22 @@ async def _on_problem(request: Request, problem: Exception) -> Response:
 async def _on_http_exception(request: Request, fault: Exception) -> Response:
     found = cast(HTTPException, fault)
     code = _CODES.get(found.status_code, "refused")
-    return respond(Problem(found.status_code, code, headers=found.headers), request.state.request_id)
+    headers = _allowing(request) if found.status_code == METHOD_NOT_ALLOWED else found.headers
+    return respond(Problem(found.status_code, code, headers=headers), request.state.request_id)
+
+
+def _allowing(request: Request) -> dict[str, str]:
+    """Allow with all methods of a path that several routes share: Starlette names those of the first."""
+    path = getattr(request.scope.get("route"), "path", "")
+    return {"Allow": ", ".join(sorted(request.app.state.methods[path]))}
+
+
+def _methods(routers: Iterable[APIRouter]) -> dict[str, set[str]]:
+    """Those of each path."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
+        found[route.path] |= route.methods or set()
+    return found
 
 
 async def _on_disconnect(request: Request, _fault: Exception) -> Response:

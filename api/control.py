@@ -1,17 +1,16 @@
-"""Control of the domain crm in PostgreSQL's schema analytics, and the trail of who asked for what.
+"""Control of the domain crm in PostgreSQL's schema analytics, what all queries say, and the trail.
 
 A change and its entry in `control_audit` are one transaction: neither is there without the other.
 """
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 
+from api.audit import OK, Act, enter, storable
 from api.crm_job import NewJob
 from api.database import Database
 from api.problems import Problem, unavailable
@@ -19,11 +18,11 @@ from headwater.clock import iso
 
 DOMAIN = "crm"
 RUNNING, STOPPED, LOST = "running", "stopped", "lost"
-OK = "ok"
 # A query that is silent for longer is lost.
 FRESH_S = 15
-# What has been silent for so long is no query of ours any more.
+# What has been silent for so long is no query of ours any more; operators are told of it for longer.
 KNOWN_H = 24
+KNOWN_TO_OPERATORS_H = 24 * 7
 _WHERE = "analytics.domain_control"
 _RETRY_AFTER_S = 5
 
@@ -32,10 +31,6 @@ _WISH = """
 UPDATE analytics.domain_control SET desired = %(desired)s, changed_at = now(), changed_by = %(actor)s
 WHERE domain = %(domain)s
 """
-_NOTE = """
-INSERT INTO analytics.control_audit (actor, tenant_id, action, detail, remote_addr, request_id, result)
-VALUES (%(actor)s, %(tenant_id)s, %(action)s, %(detail)s, %(remote_addr)s, %(request_id)s, %(result)s)
-"""
 _IS_LOGGED = "SELECT analytics.is_record_logged(%(tenant_id)s, %(topic)s, %(partition)s, %(offset)s)"
 _ENQUEUE = """
 INSERT INTO analytics.crm_enqueued (job_id, tenant_id, topic, partition, "offset", due_at)
@@ -43,10 +38,11 @@ VALUES (%(job_id)s, %(tenant_id)s, %(topic)s, %(partition)s, %(offset)s,
   now() + %(delay)s * interval '1 millisecond')
 """
 _QUERIES = """
-SELECT query, state, lag, last_batch_at, batch_ms_p95,
+SELECT query, domain, state, lag, last_batch_at, batch_ms_p95,
   updated_at > now() - make_interval(secs => %(fresh_s)s) AS fresh
 FROM analytics.query_states
-WHERE domain = %(domain)s AND updated_at > now() - make_interval(hours => %(known_h)s) ORDER BY query
+WHERE (%(domain)s::text IS NULL OR domain = %(domain)s)
+  AND updated_at > now() - make_interval(hours => %(known_h)s) ORDER BY query
 """
 _COUNTS = """
 SELECT processing_status, events FROM analytics.crm_event_counts WHERE organization_id = %(tenant_id)s
@@ -55,18 +51,7 @@ _WAITING = """
 SELECT count(*) FROM analytics.crm_enqueued WHERE tenant_id = %(tenant_id)s AND status = 'waiting'
 """
 _ABOUT = {"domain": DOMAIN, "fresh_s": FRESH_S, "known_h": KNOWN_H}
-
-
-@dataclass(frozen=True)
-class Act:
-    """Who asked for what, when and from where."""
-
-    actor: str
-    tenant_id: str
-    action: str
-    remote_addr: str | None
-    request_id: str
-    detail: dict[str, Any] = field(default_factory=dict)
+_ABOUT_ALL = {"domain": None, "fresh_s": FRESH_S, "known_h": KNOWN_TO_OPERATORS_H}
 
 
 class Control:
@@ -78,11 +63,11 @@ class Control:
     async def wish(self, act: Act, desired: str) -> None:
         """Have the domain run or stop, from now on."""
         async with self._database.connection(_WHERE) as connection, connection.transaction():
-            values = {"domain": DOMAIN, "desired": desired, "actor": _storable(act.actor)}
+            values = {"domain": DOMAIN, "desired": desired, "actor": storable(act.actor)}
             changed = await connection.execute(_WISH, values)
             if changed.rowcount != 1:
                 raise unavailable("control_unavailable", _RETRY_AFTER_S)
-            await _note(connection, act, OK)
+            await enter(connection, act, OK)
 
     async def enqueue(self, act: Act, job: NewJob) -> UUID:
         """Have a record sent again. Raises Problem 404 for one that is not in the log as the tenant's."""
@@ -93,13 +78,13 @@ class Control:
             if found != (True,):
                 raise Problem(404, "not_found")
             await connection.execute(_ENQUEUE, values)
-            await _note(connection, act, OK, {"job_id": str(job_id)})
+            await enter(connection, act, OK, {"job_id": str(job_id)})
         return job_id
 
     async def note(self, act: Act, result: str) -> None:
         """Enter a refusal into the trail, or an act that changes nothing in PostgreSQL."""
         async with self._database.connection(_WHERE) as connection:
-            await _note(connection, act, result)
+            await enter(connection, act, result)
 
     async def status(self) -> dict[str, Any]:
         """What is wanted, what is, and each query by its last word."""
@@ -109,6 +94,12 @@ class Control:
         states = [state_of(query) for query in queries]
         shown = [_shown(query, state) for query, state in zip(queries, states, strict=True)]
         return {"desired": desired[0] if desired else RUNNING, "actual": actual(states), "queries": shown}
+
+    async def queries(self) -> list[dict[str, Any]]:
+        """Every query of every domain, by its last word; `state` is `lost` for one that is silent."""
+        async with self._database.connection(_WHERE) as connection:
+            found = await _queries(connection, _ABOUT_ALL)
+        return [query | {"state": state_of(query)} for query in found]
 
     async def metrics(self, tenant_id: str) -> dict[str, Any]:
         """The tenant's counts; the time of batches is everybody's."""
@@ -142,30 +133,10 @@ def actual(states: list[str]) -> str:
     return STOPPED if all(state in still for state in states) else "changing"
 
 
-async def _queries(connection: AsyncConnection[Any]) -> list[dict[str, Any]]:
+async def _queries(connection: AsyncConnection[Any], about: dict[str, Any] = _ABOUT) -> list[dict[str, Any]]:
     async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_QUERIES, _ABOUT)
+        await cursor.execute(_QUERIES, about)
         return await cursor.fetchall()
-
-
-async def _note(
-    connection: AsyncConnection[Any], act: Act, result: str, more: dict[str, Any] | None = None
-) -> None:
-    values = {
-        "actor": _storable(act.actor),
-        "tenant_id": act.tenant_id,
-        "action": act.action,
-        "detail": Jsonb(act.detail | (more or {})),
-        "remote_addr": act.remote_addr,
-        "request_id": act.request_id,
-        "result": result,
-    }
-    await connection.execute(_NOTE, values)
-
-
-def _storable(actor: str) -> str:
-    """A token's subject is any text; PostgreSQL takes no NUL."""
-    return actor.replace("\0", "\ufffd")
 
 
 def _shown(query: dict[str, Any], state: str) -> dict[str, Any]:

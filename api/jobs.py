@@ -1,6 +1,5 @@
 """public.ingestion_jobs as the API's role may see it. Each statement names the tenant."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,6 @@ from headwater.clock import iso
 from sources.import_jobs import COLUMNS, ENTER, SAME_FILE, Job, NewJob
 
 _TABLE = "ingestion_jobs"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Place = tuple[int, UUID] | None
 
 ONE = f"SELECT {COLUMNS} FROM ingestion_jobs WHERE id = %(id)s AND tenant_id = %(tenant_id)s"  # noqa: S608 - own names
@@ -137,4 +135,4 @@ def shown(job: Job) -> dict[str, Any]:
 
 def place_of(job: Job) -> str:
     """The cursor behind this job in the list."""
-    return place((job.created_at - _EPOCH) // timedelta(microseconds=1), job.id)
+    return place(job.created_at, job.id)

@@ -13,12 +13,13 @@ MAX_BODY_BYTES = 128 << 10
 MAX_IDS = 1000
 MAX_WHY = 500
 FIELDS = ("ids", "filter", "why")
+INVALID = "invalid_order"
 _ONE_OF = "has either ids or a filter"
 
 
 @dataclass(frozen=True)
 class Order:
-    """Letters of one tenant that it is done with."""
+    """Letters of one tenant with which something is to be done."""
 
     wanted: Wanted
     why: str
@@ -26,8 +27,12 @@ class Order:
 
 def read_order(raw: bytes, tenant: str) -> Order:
     """The order. Raises Problem 400 for what is no document, 422 with all faults of one."""
-    body, faults = read_object(raw, FIELDS, "invalid_order")
-    faults += _why(body)
+    return order_of(*read_object(raw, FIELDS, INVALID), tenant)
+
+
+def order_of(body: dict[str, Any], faults: list[Fault], tenant: str) -> Order:
+    """The order in a body of which these faults are known. Raises Problem 422 with all of them."""
+    faults = [*faults, *_why(body)]
     if ("ids" in body) == ("filter" in body):
         faults.append(Fault("", "rule:one_of", _ONE_OF))
     found: dict[str, Any] = {}
@@ -41,6 +46,11 @@ def read_order(raw: bytes, tenant: str) -> Order:
     if "ids" in body:
         return Order(Wanted(tenant=tenant, ids=tuple(dict.fromkeys(body["ids"]))), body["why"])
     return Order(wanted_of(found, tenant), body["why"])
+
+
+def detail_of(wanted: Wanted) -> dict[str, Any]:
+    """What was asked for; whose letters, the trail has already."""
+    return {name: value for name, value in wanted.given.items() if name != "tenant"}
 
 
 def _why(body: dict[str, Any]) -> list[Fault]:
@@ -85,4 +95,4 @@ def _filter(given: object) -> tuple[dict[str, Any], list[Fault]]:
 
 
 def _invalid(faults: list[Fault]) -> Problem:
-    return Problem(422, "invalid_order", faults[:100])
+    return Problem(422, INVALID, faults[:100])

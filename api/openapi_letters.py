@@ -28,22 +28,27 @@ _FILTER: dict[str, tuple[dict[str, Any], str]] = {
 _BY = {"type": "array", "items": {"type": "string", "enum": list(GROUPINGS)}, "minItems": 1}
 
 
-def _query(name: str, schema: dict[str, Any], says: str, **more: Any) -> dict[str, Any]:
+def query_parameter(name: str, schema: dict[str, Any], says: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": says} | more
 
 
-_ASKED = [_query(name, schema, says) for name, (schema, says) in _FILTER.items()]
-_MOST = _query("limit", _LIMIT, "The most entries of an answer.")
+def with_body(schema: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema}}
+    return {"security": CREDENTIALS, "requestBody": {"required": True, "content": content}}
+
+
+_ASKED = [query_parameter(name, schema, says) for name, (schema, says) in _FILTER.items()]
+_MOST = query_parameter("limit", _LIMIT, "The most entries of an answer.")
 _CURSOR = {"type": "string", "pattern": f"^{CURSOR}$"}
 LETTERS: dict[str, Any] = {
     "security": CREDENTIALS,
-    "parameters": [*_ASKED, _query("cursor", _CURSOR, "The next_cursor of the page before."), _MOST],
+    "parameters": [*_ASKED, query_parameter("cursor", _CURSOR, "The next_cursor of the page before."), _MOST],
 }
 STATS: dict[str, Any] = {
     "security": CREDENTIALS,
     "parameters": [
         *_ASKED,
-        _query(
+        query_parameter(
             "by",
             _BY | {"uniqueItems": True, "default": ["stream", "reason"]},
             "What letters of a group have in common. By reason a letter counts once for each of its codes.",
@@ -65,8 +70,7 @@ LETTER: dict[str, Any] = {
         }
     ],
 }
-ORDER_SCHEMA: dict[str, Any] = {
-    "title": "LettersToDiscard",
+ORDER: dict[str, Any] = {
     "type": "object",
     "required": ["why"],
     "properties": {
@@ -88,7 +92,5 @@ ORDER_SCHEMA: dict[str, Any] = {
     "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
     "additionalProperties": False,
 }
-DISCARD: dict[str, Any] = {
-    "security": CREDENTIALS,
-    "requestBody": {"required": True, "content": {"application/json": {"schema": ORDER_SCHEMA}}},
-}
+ORDER_SCHEMA = ORDER | {"title": "LettersToDiscard"}
+DISCARD = with_body(ORDER_SCHEMA)

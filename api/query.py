@@ -5,6 +5,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ _PLACE = re.compile(r"(\d{1,18})-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ENCODING = re.compile(ENCODING)
 _MAX_DIGITS = 19
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Read = Callable[[str], Any]
 
 
@@ -66,16 +68,21 @@ def missing(name: str) -> Problem:
 
 
 def job_id(request: Request) -> UUID:
-    """The id in the path. What is no id is the id of no job: Problem 404."""
-    text = request.path_params["job_id"]
+    """The job's id in the path."""
+    return id_in(request, "job_id")
+
+
+def id_in(request: Request, name: str) -> UUID:
+    """The id in the path. What is no id is the id of nothing: Problem 404."""
+    text = request.path_params[name]
     if not _UUID.fullmatch(text):
         raise Problem(404, "not_found")
     return UUID(text)
 
 
-def place(moment_us: int, identity: UUID) -> str:
-    """A cursor: behind the job of that time and id."""
-    return f"{moment_us}-{identity}"
+def place(moment: datetime, identity: UUID) -> str:
+    """A cursor: behind what has that time and id."""
+    return f"{(moment - _EPOCH) // timedelta(microseconds=1)}-{identity}"
 
 
 def _dataset(text: str) -> str:
@@ -107,13 +114,6 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
-def _limit(text: str) -> int:
-    value = _number(text)
-    if not 1 <= value <= MAX_LIMIT:
-        raise ValueError
-    return value
-
-
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS) or int(text) > MAX_ID:
         raise ValueError
@@ -141,10 +141,28 @@ def _encoding(text: str) -> str:
     return _one_of(*ENCODINGS)(found)
 
 
+def one_of(*words: str) -> Parameter:
+    """One of these words."""
+    return Parameter(_one_of(*words), "is not one of " + ", ".join(words))
+
+
+def at_most(most: int) -> Parameter:
+    """How many entries an answer may have."""
+
+    def read(text: str) -> int:
+        value = _number(text)
+        if not 1 <= value <= most:
+            raise ValueError
+        return value
+
+    return Parameter(read, f"is not a number from 1 to {most}")
+
+
 CURSOR_OF_ROWS = Parameter(_number, "is not a cursor that an answer gave")
 CURSOR_OF_JOBS = Parameter(_place, "is not a cursor that an answer gave")
-LIMIT = Parameter(_limit, f"is not a number from 1 to {MAX_LIMIT}")
-STATUS = Parameter(_one_of(*STATUSES), "is not one of " + ", ".join(STATUSES))
+CURSOR_OF_REPLAYS = CURSOR_OF_JOBS
+LIMIT = at_most(MAX_LIMIT)
+STATUS = one_of(*STATUSES)
 FLAG = Parameter(_flag, "is neither true nor false")
 FORMAT = Parameter(_one_of("json", "csv"), "is neither json nor csv")
 UPLOAD = {

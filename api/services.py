@@ -9,12 +9,15 @@ from api.control import Control
 from api.database import Database
 from api.dead_letters import DeadLetters
 from api.jobs import Jobs
+from api.lake import Lake
 from api.letters import Letters
 from api.limits import RateLimit
 from api.metrics import REFUSED, Sources
+from api.ops import Ops
 from api.page.sessions import Sessions
 from api.problems import Problem
 from api.publisher import Publisher
+from api.replays import Replays
 from api.room import Room
 from api.schema_registry import SchemaRegistry
 from api.security import Gate, Principal
@@ -39,7 +42,10 @@ class Services:
     database: Database
     jobs: Jobs
     control: Control
+    lake: Lake
     letters: Letters
+    replays: Replays
+    ops: Ops
     registry: SchemaRegistry
     arrivals: Arrivals
     sessions: Sessions
@@ -57,7 +63,7 @@ class Services:
         await self.registry.close()
         await self.database.stop()
         await self.arrivals.stop()
-        self.letters.stop()
+        self.lake.stop()
 
     async def admit(self, request: Request, scope: str) -> Principal:
         """The caller, if it may and is not too fast. Raises Problem 401 or 429, or ForbiddenError."""
@@ -81,7 +87,8 @@ class Services:
 def make_services(settings: Settings) -> Services:
     """Everything from the settings. Raises SetupError when credential files or storage cannot be used."""
     publisher = Publisher(settings)
-    uploads, database = settings.uploads, Database(settings)
+    uploads, database, lake = settings.uploads, Database(settings), Lake(settings)
+    letters, control = Letters(lake), Control(database)
     return Services(
         settings,
         Gate(settings.api),
@@ -92,8 +99,11 @@ def make_services(settings: Settings) -> Services:
         Room(),
         database,
         Jobs(database),
-        Control(database),
-        Letters(settings),
+        control,
+        lake,
+        letters,
+        Replays(database),
+        Ops(lake, letters, control),
         SchemaRegistry(settings.registry),
         Arrivals(uploads, landing_of(settings)),
         Sessions(settings),

@@ -5,13 +5,13 @@ Too fast or unknown callers are not: whoever knocks must not be able to fill the
 """
 
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from api.control import Act
+from api.audit import Act
 from api.problems import Problem
 from api.security import ForbiddenError, Principal
 from api.services import services
@@ -27,13 +27,23 @@ class Acting:
     act: Act
 
 
+Admit = Callable[[Request, str], Awaitable[Principal]]
+
+
+async def by_credential(request: Request, scope: str) -> Principal:
+    """Programs are admitted by what the request's head brings."""
+    return await services(request).admit(request, scope)
+
+
 @asynccontextmanager
-async def acting(request: Request, scope: str, action: str) -> AsyncIterator[Acting]:
+async def acting(
+    request: Request, scope: str, action: str, admit: Admit = by_credential
+) -> AsyncIterator[Acting]:
     """The caller, who may. What is refused here or inside is entered into the trail first; what is done,
     inside enters."""
     room = services(request)
     try:
-        caller = await room.admit(request, scope)
+        caller = await admit(request, scope)
     except ForbiddenError as refusal:
         await room.pace(request, refusal.caller)
         await room.control.note(_act(request, refusal.caller, action), refusal.code)

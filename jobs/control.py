@@ -1,7 +1,8 @@
 """What a person wants of a domain (analytics.domain_control) → the runtime, and what its works do → the API.
 
-One thread asks PostgreSQL every second and tells it of each work every other. While PostgreSQL is away the
-last word holds. Before its first word a domain waits: who stopped it must find it stopped after a restart.
+One thread asks PostgreSQL every second and tells it of each work of a domain every other. While PostgreSQL is
+away the last word holds. Before its first word a controlled domain waits: who stopped it must find it stopped
+after a restart.
 """
 
 import threading

@@ -101,15 +101,16 @@ class Runtime:
         return max(self.context.spark.sparkContext.defaultParallelism, _FEWEST_AT_ONCE)
 
     def _follow(self, running: list[Running]) -> None:
-        """Run them as far, and as long, as they are wanted."""
+        """Run them as far, and as long, as they are wanted, and tell of those of a domain."""
         controlled = [one for one in running if one.domain in CONTROLLED]
-        if self.control is None or not controlled:
+        told = [one for one in running if one.domain]
+        if self.control is None or not (controlled if self.once else told):
             self._run(running)
         elif self.once:
             unwanted = self._unwanted_now(controlled)
             self._run([one for one in running if one.work.name not in unwanted])
         else:
-            self.control.start(lambda: [self._told(one) for one in controlled])
+            self.control.start(lambda: [self._told(one) for one in told])
             try:
                 self._run(running)
             finally:

@@ -33,14 +33,9 @@ PASSWORDS = (
     "webhook",
 )
 DEMO_SCOPES = (
-    "ingest:write",
-    "upload:write",
-    "jobs:read",
-    "dlq:read",
-    "crm:read",
+    "ingest:write", "upload:write", "jobs:read", "dlq:read", "dlq:replay", "quality:read", "crm:read",
     "crm:control",
-    "quality:read",
-)
+)  # fmt: skip
 DEMO_KEYS = {"api-key-demo": ("demo", "acme"), "api-key-demo-2": ("demo2", "globex")}
 TOKEN_LIFE_S = 3600
 _KEY_BYTES = 24

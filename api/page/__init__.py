@@ -1,1 +1,1 @@
-"""The page for people, /uploads: sign in with an API key, send files, follow their import."""
+"""Pages for people: /uploads (send files, follow their import) and /ops (what flows, what was refused)."""

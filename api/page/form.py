@@ -16,11 +16,13 @@ MAX_FORM_BYTES = 4096
 MAX_FIELDS = 8
 
 
-async def fields_of(request: Request) -> dict[str, str]:
+async def fields_of(
+    request: Request, most_bytes: int = MAX_FORM_BYTES, most: int = MAX_FIELDS
+) -> dict[str, str]:
     """Names and texts; of a repeated name the last. Raises Problem 400, 408, 413 or 415."""
-    raw = await read_body(request, FORM, MAX_FORM_BYTES)
+    raw = await read_body(request, FORM, most_bytes)
     try:
-        return dict(parse_qsl(raw.decode("ascii"), max_num_fields=MAX_FIELDS))
+        return dict(parse_qsl(raw.decode("ascii"), max_num_fields=most))
     except ValueError:
         raise Problem(400, "malformed_form") from None
 

@@ -1,8 +1,9 @@
 """Templates → HTML with everything escaped, under headers that let a browser run only our own files."""
 
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -11,17 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from api.letters_query import FILTER
+from api.page import ops_words
+from api.page.areas import UPLOADS, Area, area_of
 from api.page.forgery import FIELD, form_token
-from api.page.visit import (
-    QUALITY_COOKIE,
-    SESSION_COOKIE,
-    VISIT_COOKIE,
-    Visitor,
-    drop_cookie,
-    new_visit,
-    set_cookie,
-    visit_of,
-)
+from api.page.plans import filter_of, moves, pretty
+from api.page.visit import SESSION_COOKIE, VISIT_COOKIE, Visitor, drop_cookie, new_visit, set_cookie, visit_of
 from api.page.words import NOTHING_IN_STATE, STATES, failure_of, refusal_of, size_text
 from api.problems import Problem, document
 from api.services import services
@@ -46,6 +42,15 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%-d %b %Y, %H:%M} UTC"
 
 
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%H:%M:%S}"
+
+
+def _percent(share: float) -> str:
+    """Never 100 % where something is missing."""
+    return f"{math.floor(share * 1000) / 10:g} %"
+
+
 def _number(number: int) -> str:
     return f"{number:,}"
 
@@ -57,8 +62,24 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters |= {"size": size_text, "number": _number, "moment": _moment, "failure": failure_of}
-_environment.globals |= {"states": STATES, "nothing_in_state": NOTHING_IN_STATE, "csrf_field": FIELD}
+_environment.filters |= {
+    "size": size_text,
+    "number": _number,
+    "moment": _moment,
+    "clock": _clock,
+    "failure": failure_of,
+    "moves": moves,
+    "pretty": pretty,
+    "filter_of": filter_of,
+    "percent": _percent,
+}
+_environment.globals |= {
+    "states": STATES,
+    "nothing_in_state": NOTHING_IN_STATE,
+    "csrf_field": FIELD,
+    "words": ops_words,
+    "filter_fields": tuple(FILTER),
+}
 
 
 class PageRoute(APIRoute):
@@ -78,20 +99,27 @@ class PageRoute(APIRoute):
         return page
 
 
-def render(name: str, visitor: Visitor | None, status: int = 200, **values: Any) -> Response:
-    """A page of somebody who is signed in, or of nobody."""
-    token = visitor.form_token if visitor else ""
-    html = _environment.get_template(name).render(visitor=visitor, form_token=token, **values)
-    return HTMLResponse(html, status)
+def render(
+    name: str, visitor: Visitor | None, status: int = 200, area: Area = UPLOADS, **values: Any
+) -> Response:
+    """A page of somebody who is signed in, or of nobody, who is in this area then."""
+    return HTMLResponse(html_of(name, visitor, area, **values), status)
+
+
+def html_of(name: str, visitor: Visitor | None, area: Area = UPLOADS, **values: Any) -> str:
+    """The same as text: a page, or a part of one."""
+    token, where = (visitor.form_token, visitor.area) if visitor else ("", area)
+    return _environment.get_template(name).render(visitor=visitor, form_token=token, area=where, **values)
 
 
 def sign_in_page(request: Request, problem: Problem | None = None, after: str = "") -> Response:
     """The form that asks for a key, and why it is shown again; `after` is where it leads to."""
     known = visit_of(request)
     visit = known or new_visit()
-    refusal = refusal_of(problem, services(request).settings) if problem else None
+    area = area_of(request)
+    refusal = refusal_of(problem, services(request).settings, area) if problem else None
     html = _environment.get_template("sign_in.html").render(
-        visitor=None, form_token=form_token(visit), refusal=refusal, after=after
+        visitor=None, form_token=form_token(visit), area=area, refusal=refusal, after=after
     )
     answer = HTMLResponse(html, problem.status if problem else 200, _headers_of(problem))
     if not known:
@@ -106,17 +134,16 @@ def front_door(request: Request, problem: Problem | None = None) -> Response:
     page that they get first asks again by itself.
     """
     if request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
-        return render("arriving.html", None)
+        return render("arriving.html", None, area=area_of(request))
     answer = sign_in_page(request, problem, request.url.path if request.method == "GET" else "")
-    for name in (SESSION_COOKIE, QUALITY_COOKIE):
-        if name in request.cookies:
-            drop_cookie(request, answer, name)
+    if SESSION_COOKIE in request.cookies:
+        drop_cookie(request, answer, SESSION_COOKIE)
     return answer
 
 
 def refused(request: Request, problem: Problem) -> Response:
     """What happened and what helps."""
-    words = refusal_of(problem, services(request).settings)
+    words = refusal_of(problem, services(request).settings, area_of(request))
     request_id = request.state.request_id
     if request.headers.get("accept", "").startswith(JSON):
         content = document(problem, request_id) | asdict(words)
@@ -125,7 +152,13 @@ def refused(request: Request, problem: Problem) -> Response:
         return front_door(request, problem)
     known = getattr(request.state, "visitor", None)
     answer = render(
-        "refused.html", known, problem.status, refusal=words, code=problem.code, request_id=request_id
+        "refused.html",
+        known,
+        problem.status,
+        area_of(request),
+        refusal=words,
+        code=problem.code,
+        request_id=request_id,
     )
     answer.headers.update(_headers_of(problem))
     return answer

@@ -1,4 +1,4 @@
-"""Sign-ins of the page, kept in Redis: over when somebody signs out, after a while, and with their key.
+"""Sign-ins of the pages, kept in Redis: over when somebody signs out, after a while, and with their key.
 
 A session's text holds its key's id, when it is over at the latest, and a random token. Redis has a digest of
 it, in one sorted set for a key. The set's name comes from the key's id and digest: a key that is replaced has
@@ -77,8 +77,8 @@ class Sessions:
                 await steps.execute()
         return session
 
-    async def holds(self, session: Session, record: KeyRecord) -> bool:
-        """Whether it is a session of this key and not over; if so it has been used just now."""
+    async def holds(self, session: Session, record: KeyRecord, used: bool = True) -> bool:
+        """Whether it is a session of this key and not over; if so, and `used`, it has been used just now."""
         now = self._clock()
         if now >= session.ends_at:
             return False
@@ -87,7 +87,7 @@ class Sessions:
             until = await self._redis.zscore(shelf, session.digest)
             if until is None or until <= now:
                 return False
-            if now + IDLE_S - until >= TOUCH_EVERY_S:  # never one that was ended meanwhile: xx
+            if used and now + IDLE_S - until >= TOUCH_EVERY_S:  # never one that was ended meanwhile: xx
                 await self._redis.zadd(shelf, {session.digest: now + IDLE_S}, xx=True)
         return True
 

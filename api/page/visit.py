@@ -7,18 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.metrics import REFUSED
+from api.page.areas import UPLOADS, Area, area_of
 from api.page.forgery import form_token
 from api.page.sessions import LIFE_S, Session, parse_session
 from api.problems import Problem
-from api.security import JOBS_READ, QUALITY_READ, REALM, UPLOAD_WRITE, Principal
+from api.security import JOBS_READ, REALM, UPLOAD_WRITE, ForbiddenError, Principal
 from api.services import services
 
-PATH = "/uploads"
-QUALITY_PATH = "/quality"
-# Of one session, each sent to the routes below its path and to no other.
 SESSION_COOKIE = "headwater_session"
-QUALITY_COOKIE = "headwater_quality_session"  # of whoever may see reports
-_PATHS = {QUALITY_COOKIE: QUALITY_PATH}
 VISIT_COOKIE = "headwater_visit"  # of somebody who is not signed in: holds the sign-in form's token
 CHALLENGE = {"WWW-Authenticate": f'Bearer realm="{REALM}"'}
 _MAX_VISIT = 64
@@ -30,33 +26,34 @@ class Visitor:
 
     principal: Principal
     session: Session
+    area: Area = UPLOADS
 
     @property
     def form_token(self) -> str:
         return form_token(self.session.token)
 
+    def may(self, *scopes: str) -> bool:
+        """Whether all of these are theirs."""
+        return self.principal.scopes.issuperset(scopes)
+
     @property
     def may_upload(self) -> bool:
-        return UPLOAD_WRITE in self.principal.scopes
+        return self.may(UPLOAD_WRITE)
 
     @property
     def may_read(self) -> bool:
-        return JOBS_READ in self.principal.scopes
-
-    @property
-    def may_see_quality(self) -> bool:
-        return QUALITY_READ in self.principal.scopes
+        return self.may(JOBS_READ)
 
 
-async def visitor(request: Request) -> Visitor | None:
-    """Who is signed in; None for nobody. Raises Problem 503 while Redis is away."""
+async def visitor(request: Request, used: bool = True) -> Visitor | None:
+    """Who is signed in; None for nobody. `used`: it counts as a use of the session. Raises Problem 503 while
+    Redis is away."""
     room = services(request)
-    held = request.cookies.get(SESSION_COOKIE) or request.cookies.get(QUALITY_COOKIE, "")
-    session = parse_session(held)
+    session = parse_session(request.cookies.get(SESSION_COOKIE, ""))
     record = room.gate.key(session.key_id) if session else None
-    if not session or not record or not await room.sessions.holds(session, record):
+    if not session or not record or not await room.sessions.holds(session, record, used):
         return None
-    return Visitor(record.principal, session)
+    return Visitor(record.principal, session, area_of(request))
 
 
 async def admitted(request: Request, scope: str | None = None) -> Visitor:
@@ -67,9 +64,20 @@ async def admitted(request: Request, scope: str | None = None) -> Visitor:
         raise Problem(401, "signed_out", headers=CHALLENGE)
     if scope and scope not in found.principal.scopes:
         REFUSED.labels("forbidden").inc()
-        raise Problem(403, "forbidden", headers={"WWW-Authenticate": f"{CHALLENGE['WWW-Authenticate']}"})
+        raise ForbiddenError(found.principal, scope)
     await services(request).pace(request, found.principal)
     return found
+
+
+def who(request: Request) -> Visitor:
+    """Who was admitted to this request."""
+    found: Visitor = request.state.visitor
+    return found
+
+
+async def by_session(request: Request, scope: str) -> Principal:
+    """The owner of the session's key, who may do that: who acts by a page (api/trail.py)."""
+    return (await admitted(request, scope)).principal
 
 
 def visit_of(request: Request) -> str | None:
@@ -83,16 +91,21 @@ def new_visit() -> str:
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str) -> None:
-    """For its path only, out of reach of scripts and other sites; Secure where the browser speaks https."""
-    path, secure = _PATHS.get(name, PATH), _is_https(request)
+    """For this area only, out of reach of scripts and other sites; Secure where the browser speaks https."""
     response.set_cookie(
-        name, value, max_age=LIFE_S, path=path, secure=secure, httponly=True, samesite="strict"
+        name,
+        value,
+        max_age=LIFE_S,
+        path=area_of(request).path,
+        secure=_is_https(request),
+        httponly=True,
+        samesite="strict",
     )
 
 
 def drop_cookie(request: Request, response: Response, name: str) -> None:
-    path, secure = _PATHS.get(name, PATH), _is_https(request)
-    response.delete_cookie(name, path=path, secure=secure, httponly=True, samesite="strict")
+    path = area_of(request).path
+    response.delete_cookie(name, path=path, secure=_is_https(request), httponly=True, samesite="strict")
 
 
 def _is_https(request: Request) -> bool:

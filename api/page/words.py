@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from api.page.areas import OPS, UPLOADS, Area
+from api.page.ops_words import OPS_REFUSALS
 from api.problems import TITLES, Problem
 from headwater.settings import Settings
 from schemas.rows import FILE_CODES
@@ -94,7 +96,7 @@ _REFUSALS = {
     "not_found": ("There is no such import", "It may belong to another tenant. All of yours are listed."),
     "job_ended": ("This import has ended already", "There is nothing left to cancel."),
 }
-_DETAILED = frozenset({"invalid_parameter", "archive_refused"})
+_DETAILED = frozenset({"invalid_parameter", "archive_refused", "invalid_order"})
 # Of a job, beside those of files and archives: why it failed or is tried again, and what helps then.
 _FAILURES = {
     "worker_lost": ("Its workers vanished.", "Send it again; if that fails too, tell the operator."),
@@ -117,9 +119,10 @@ class Refusal:
     details: tuple[str, ...]
 
 
-def refusal_of(problem: Problem, settings: Settings) -> Refusal:
+def refusal_of(problem: Problem, settings: Settings, area: Area = UPLOADS) -> Refusal:
     """What happened, and what helps."""
-    title, remedy = _REFUSALS.get(problem.code, (TITLES.get(problem.status, "Something went wrong"), ""))
+    known = _REFUSALS | (OPS_REFUSALS if area is OPS else {})
+    title, remedy = known.get(problem.code, (TITLES.get(problem.status, "Something went wrong"), ""))
     wait = (problem.headers or {}).get("Retry-After", "5")
     filled = remedy.format(wait=wait, limit=size_text(settings.uploads.max_bytes))
     told = problem.errors if problem.code in _DETAILED else ()

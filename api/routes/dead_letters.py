@@ -12,9 +12,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.audit import OK
 from api.body import read_body
-from api.control import OK
-from api.letters_body import MAX_BODY_BYTES, read_order
+from api.letters_body import MAX_BODY_BYTES, detail_of, read_order
 from api.letters_models import DiscardedModel, LetterGroupsModel, LettersModel, WholeLetterModel
 from api.letters_query import DEFAULT_LIMIT, LIST, STATS, cursor_of, is_id, wanted_of
 from api.openapi_letters import (
@@ -32,7 +32,6 @@ from api.security import DLQ_READ, DLQ_REPLAY, PII_READ
 from api.services import services
 from api.trail import acting
 from sources.letters.shown import listed, told, whole
-from sources.letters.wanted import Wanted
 
 JSON = "application/json"
 _BY = ["stream", "reason"]
@@ -47,7 +46,7 @@ async def newest(request: Request) -> Response:
         given = asked(request, LIST)
         wanted = wanted_of(given, found.caller.tenant_id)
         limit = given.get("limit", DEFAULT_LIMIT)
-        found.act = replace(found.act, detail=_detail(wanted))
+        found.act = replace(found.act, detail=detail_of(wanted))
         letters = await room.letters.newest(found.caller.credential, wanted, limit + 1, given.get("cursor"))
         await room.control.note(found.act, OK)
     page, more = letters[:limit], len(letters) > limit
@@ -62,7 +61,7 @@ async def stats(request: Request) -> Response:
     async with acting(request, DLQ_READ, "letters.stats") as found:
         given = asked(request, STATS)
         wanted, by = wanted_of(given, found.caller.tenant_id), given.get("by", _BY)
-        found.act = replace(found.act, detail=_detail(wanted) | {"by": by})
+        found.act = replace(found.act, detail=detail_of(wanted) | {"by": by})
         limit = given.get("limit", DEFAULT_LIMIT)
         groups = await room.letters.groups(found.caller.credential, wanted, by, limit)
         await room.control.note(found.act, OK)
@@ -77,7 +76,7 @@ async def discard(request: Request) -> Response:
         asked(request, {})
         with room.bodies.taken(found.caller.credential, MAX_BODY_BYTES):
             order = read_order(await read_body(request, JSON, MAX_BODY_BYTES), found.caller.tenant_id)
-        found.act = replace(found.act, detail=_detail(order.wanted) | {"why": order.why})
+        found.act = replace(found.act, detail=detail_of(order.wanted) | {"why": order.why})
         ids = await room.letters.to_discard(found.caller.credential, order.wanted)
         await room.control.note(replace(found.act, detail=found.act.detail | {"letters": len(ids)}), OK)
     return _json({"discarded": await room.letters.discard(found.caller.credential, ids)})
@@ -100,11 +99,6 @@ async def one(request: Request) -> Response:
         letter = await room.letters.find(found.caller.credential, found.caller.tenant_id, name)
         await room.control.note(found.act, OK)
     return _json(whole(letter, personal))
-
-
-def _detail(wanted: Wanted) -> dict[str, Any]:
-    """What was asked for; whose letters, the trail has already."""
-    return {name: value for name, value in wanted.given.items() if name != "tenant"}
 
 
 def _json(content: dict[str, Any]) -> Response:

@@ -5,10 +5,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from api import errors_csv, progress
+from api.page.areas import UPLOADS
 from api.page.forgery import FIELD, check_form
 from api.page.form import fields_of
 from api.page.render import PageRoute, render
-from api.page.visit import PATH, Visitor, admitted
+from api.page.visit import Visitor, admitted
 from api.query import CURSOR_OF_ROWS, FLAG, asked, job_id
 from api.security import JOBS_READ, UPLOAD_WRITE
 from api.services import services
@@ -16,7 +17,7 @@ from sources.import_jobs import Job
 
 ROWS_ON_A_PAGE = 50
 _JOB = {"cursor": CURSOR_OF_ROWS, "known": FLAG}
-router = APIRouter(prefix=f"{PATH}/jobs", route_class=PageRoute, include_in_schema=False)
+router = APIRouter(prefix=f"{UPLOADS.path}/jobs", route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/{job_id}")
@@ -63,7 +64,7 @@ async def cancel(request: Request) -> Response:
     given = await fields_of(request)
     check_form(request, found.session.token, given.get(FIELD))
     job = await services(request).jobs.cancel(found.principal.tenant_id, job_id(request))
-    return RedirectResponse(f"{PATH}/jobs/{job.id}" if found.may_read else PATH, 303)
+    return RedirectResponse(f"{UPLOADS.path}/jobs/{job.id}" if found.may_read else UPLOADS.path, 303)
 
 
 async def _found(request: Request) -> tuple[Visitor, Job]:

@@ -1,6 +1,6 @@
 """GET /quality: the quality reports that `jobs report` has written, as they lie in quality.folder.
 
-For programs by key or token, for people by the session of the page: both need quality:read. The reports tell
+For programs by key or token, for people by a session: both need quality:read. The reports tell
 of all tenants, in counts.
 """
 
@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from api.openapi import CREDENTIALS, refusals
+from api.page.areas import QUALITY
 from api.page.render import HEADERS, Handler, PageRoute
-from api.page.visit import QUALITY_PATH, admitted
+from api.page.visit import admitted
 from api.problems import Problem
 from api.security import QUALITY_READ
 from api.services import services
@@ -47,7 +48,7 @@ class QualityRoute(PageRoute):
         return handle
 
 
-router = APIRouter(prefix=QUALITY_PATH, route_class=QualityRoute, tags=["quality"])
+router = APIRouter(prefix=QUALITY.path, route_class=QualityRoute, tags=["quality"])
 
 
 @router.get(
@@ -61,7 +62,7 @@ async def front(request: Request) -> Response:
     """The newest quality report. It holds counts of all tenants, and no value."""
     await _admit(request)
     await run_in_threadpool(_file, _root(request), INDEX)
-    return RedirectResponse(f"{QUALITY_PATH}/{INDEX}")
+    return RedirectResponse(f"{QUALITY.path}/{INDEX}")
 
 
 @router.get("/{path:path}", include_in_schema=False)

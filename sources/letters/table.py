@@ -1,13 +1,11 @@
 """The files of ops.dead_letters and their rows, in the order in which they may matter."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pyarrow as pa
 
 from headwater.lake_files import Files, table_files
+from headwater.lake_parts import Part, newest_first, parts_of
 from headwater.lake_rows import reading, rows_of
 from headwater.settings import Settings
 from schemas.letters import LETTERS
@@ -20,17 +18,6 @@ PAYLOAD_BATCH_ROWS = 256  # of up to 256 KiB each
 _HEAVY = ("payload", "headers")
 # All that is told of a letter in a list.
 LISTED = tuple(name for name in LETTERS.names if name not in _HEAVY)
-# Statistics hold times cut to their second, or millisecond.
-_SLACK = timedelta(seconds=1)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file, and between which times its letters failed; None: nobody knows."""
-
-    path: str
-    first: datetime | None
-    last: datetime | None
 
 
 class Snapshot:
@@ -40,14 +27,11 @@ class Snapshot:
         """Raises TransientError while the lake is away, SetupError where it cannot be read without Spark."""
         with reading(TABLE):
             self._files: Files | None = table_files(settings, TABLE)
-            self._parts = _parts(self._files.actions) if self._files else []
+            self._parts = parts_of(self._files.actions, "failed_at") if self._files else []
 
     def parts(self, wanted: Wanted) -> list[Part]:
         """The files that may have such letters, those with the newest first."""
-        never, always = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-        since, until = wanted.since or never, wanted.until or always
-        found = [p for p in self._parts if (p.last or always) >= since and (p.first or never) < until]
-        return sorted(found, key=lambda part: part.last or always, reverse=True)
+        return newest_first(self._parts, wanted.since, wanted.until)
 
     def rows(self, part: Part, wanted: Wanted, names: Iterable[str]) -> Iterator[pa.Table]:
         """These columns, and those that are looked at, of the letters in a file that are wanted."""
@@ -64,24 +48,3 @@ class Snapshot:
         """The same of all files."""
         for part in self.parts(wanted):
             yield from self.rows(part, wanted, names)
-
-
-def _parts(actions: pa.Table) -> list[Part]:
-    paths = actions["path"].to_pylist()
-    first, last = (_times(actions, f"{end}.failed_at") for end in ("min", "max"))
-    return [
-        Part(path, begin and begin - _SLACK, end and end + _SLACK)
-        for path, begin, end in zip(paths, first, last, strict=True)
-    ]
-
-
-def _times(actions: pa.Table, name: str) -> list[datetime | None]:
-    if name not in actions.column_names:
-        return [None] * actions.num_rows
-    return [_utc(value) for value in actions[name].to_pylist()]
-
-
-def _utc(value: Any) -> datetime | None:
-    if not isinstance(value, datetime):
-        return None
-    return value if value.tzinfo else value.replace(tzinfo=UTC)

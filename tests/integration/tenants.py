@@ -35,6 +35,7 @@ SCOPES = (
 )  # fmt: skip
 CRM = "/api/v1/crm-ingestion"
 LETTERS = "/api/v1/dead-letters"
+REPLAYS = f"{LETTERS}/replays"
 # Numbers that nothing else in an answer is.
 COUNTS = Counts(731_842_009, 731_842_001, 731_842_002, 731_842_003, 731_842_004, 731_842_005)
 
@@ -103,6 +104,8 @@ class Belongings:
     letters: tuple[str, str]  # ids of dead letters: one of its own, and one that is nobody's
     letter_place: str  # the cursor behind the first of them
     fingerprint: str
+    replay: str  # asked for, of the first of the letters
+    replay_place: str  # the cursor behind it
     session: str
     form_token: str
     marks: set[str]
@@ -117,7 +120,7 @@ class Belongings:
 
 def belongings(api: TwoTenants, settings: Settings, browser: Browser) -> Belongings:
     """Give the owner an import with refused rows, one that waits, records of the CRM, one of them enqueued,
-    an event, a refused body and a session of the page (`browser`)."""
+    an event, a refused body, a replay that is asked for and a session of the page (`browser`)."""
     token = secrets.token_hex(8)
     # Each text has one purpose, so that a failure says what got out.
     label, email, cell = f"label-{token}.csv", f"email-{token}@example.com", f"cell-{token}"
@@ -136,11 +139,14 @@ def belongings(api: TwoTenants, settings: Settings, browser: Browser) -> Belongi
         enqueued = client.post(f"{CRM}/enqueue", json=record).json()["job_id"]
         taken = client.post("/ingest", json=event, headers={"Idempotency-Key": key}).json()
         assert client.post("/ingest", json=event | {"source": cell * 9}).status_code == 422
+        again = {"ids": letters[:1], "why": f"why-{token}", "patch": _patch(f"patched-{token}")}
+        replay = client.post(REPLAYS, json=again).json()["replay_id"]
     assert browser.sign_in(api.key).status_code == 303
     session, form_token = str(browser.session), browser.token()
     hidden = {enqueued, taken["event_id"], email, key, session, form_token}
     refused = {*letters[::2], bytes_, f"topic-{token}", f"code-{token}"}
     numbers = {form.format(n) for n in vars(COUNTS).values() for form in ("{}", "{:,}")}
+    asked = {replay, f"why-{token}", f"patched-{token}"}
     shown = {done, waiting, place, label, cell, f"done-{token}", f"waits-{token}", *sums, *numbers, *refused}
     return Belongings(
         tenant=api.tenant,
@@ -155,9 +161,11 @@ def belongings(api: TwoTenants, settings: Settings, browser: Browser) -> Belongi
         letters=letters[:2],
         letter_place=f"{4_000_000_000_000_000}-{letters[0]}",
         fingerprint=letters[2],
+        replay=replay,
+        replay_place=f"4000000000000000-{replay}",
         session=session,
         form_token=form_token,
-        marks={letters[1], api.tenant, *api.key.split("_")[1:]} | shown | hidden,
+        marks={letters[1], api.tenant, *api.key.split("_")[1:]} | shown | asked | hidden,
         kept_to_itself=hidden | {letters[1]},
     )
 
@@ -193,6 +201,10 @@ def _logged(settings: Settings, api: TwoTenants) -> None:
     ends = ("processed", "processed", "skipped", "failed", "failed")
     rows: list[dict[str, Any]] = [{"tenant_id": api.tenant, "processing_status": end} for end in ends]
     sink.write(records(*rows, {"tenant_id": None}))
+
+
+def _patch(value: str) -> list[dict[str, str]]:
+    return [{"op": "add", "path": "/source", "value": value}]
 
 
 def _refused(api: TwoTenants, token: str) -> tuple[tuple[str, str, str], str]:

@@ -107,41 +107,42 @@ def test_without_the_scope_there_is_no_report(api: QualityApi, reports: Path, pa
         assert PAGE not in answer.text
 
 
-def test_a_person_signs_in_once_and_is_led_to_the_report(api: QualityApi, reports: Path) -> None:
-    browser = Browser(api.url)
+def test_a_person_signs_in_and_is_led_to_the_report(api: QualityApi, reports: Path) -> None:
+    browser = Browser(api.url, "/quality")
     with browser.http as client:
         client.headers.update(HTML)
         asked = client.get("/quality/index.html")
         assert 'name="after" value="/quality/index.html"' in asked.text
         answer = browser.sign_in(api.key, after="/quality/index.html")
         assert (answer.status_code, answer.headers["location"]) == (303, "/quality/index.html")
-        said = attributes(answer, "headwater_quality_session")
+        said = attributes(answer, "headwater_session")
         assert {"path=/quality", "httponly", "samesite=strict"} <= said
         assert client.get("/quality/index.html").text == PAGE
-        # Who may do nothing else there is led on.
-        assert client.get("/uploads").headers["location"] == "/quality"
-        cookie = {"Cookie": f"headwater_quality_session={browser.session}"}
+        cookie = {"Cookie": f"headwater_session={browser.session}"}
         browser.http.cookies.clear()
         assert client.get("/quality/index.html", headers=cookie).status_code == 200
         assert client.get("/jobs", headers=cookie).status_code == 401
 
 
-def test_a_session_without_the_scope_is_refused_in_words(api: QualityApi, reports: Path) -> None:
-    browser = Browser(api.url)
+def test_without_the_scope_nobody_is_signed_in(api: QualityApi, reports: Path) -> None:
+    browser = Browser(api.url, "/quality")
     with browser.http as client:
         client.headers.update(HTML)
         answer = browser.sign_in(api.sender)
-        assert "headwater_quality_session" not in str(answer.headers)
-        cookie = {"Cookie": f"headwater_quality_session={browser.session}"}
-        refused = client.get("/quality/index.html", headers=cookie)
-        assert refused.status_code == 403
-        assert "quality:read" in refused.text
+        assert (answer.status_code, browser.session) == (403, None)
+        assert "quality:read" in answer.text
+        elsewhere = Browser(api.url)
+        with elsewhere.http:
+            elsewhere.sign_in(api.sender)
+            cookie = {"Cookie": f"headwater_session={elsewhere.session}"}
+        assert client.get("/quality/index.html", headers=cookie).status_code == 403
 
 
 @pytest.mark.parametrize(
     "after", ["//evil.example", "/quality/../jobs", "/quality//evil", "https://e.example"]
 )
 def test_a_place_to_go_to_that_is_not_ours_is_ignored(api: QualityApi, after: str) -> None:
-    browser = Browser(api.url)
-    with browser.http:
-        assert browser.sign_in(api.key, after=after).headers["location"] == "/uploads"
+    browser = Browser(api.url, "/quality")
+    with browser.http as client:
+        client.headers.update(HTML)
+        assert browser.sign_in(api.key, after=after).headers["location"] == "/quality"

@@ -31,6 +31,8 @@ API = {
     "analytics.crm_event_counts": ["SELECT"],
     "analytics.domain_control": ["SELECT", "UPDATE"],
     "analytics.query_states": ["SELECT"],
+    # A plan is approved by a function.
+    "analytics.replays": ["INSERT", "SELECT"],
 }
 
 

@@ -18,6 +18,7 @@ from tests.integration.outbox_harness import Leads, lead, migrated_database, set
 from tests.integration.tenants import (
     CRM,
     LETTERS,
+    REPLAYS,
     Belongings,
     TwoTenants,
     bearer,
@@ -32,6 +33,7 @@ from tests.integration.uploads.harness import ROWS, ask
 from tests.integration.uploads.page_harness import FIELD, Browser, browsing
 from transformations.refused import Header, refused
 
+PAGES = ("/uploads", "/ops")
 CALLERS = ("key", "token", "session", "nobody")
 QUALITY_FILES = ("index.html", "docs/silver.leads/x/index.html", "mlflow/runs.db", "%2e%2e/lake/index.html")
 NOBODYS = "00000000-0000-4000-8000-000000000001"
@@ -101,6 +103,16 @@ def of_letters(own: Belongings) -> dict[Route, list[Case]]:
         ("GET", f"{LETTERS}/{{dead_letter_id}}"): [keyed(404, name) for name in own.letters],
         ("POST", f"{LETTERS}/discard"): [keyed(200, json={"why": "x"} | order) for order in orders]
         + [keyed(422, json={"why": "x", "filter": named})],
+        # Of another's letters a replay is asked for in vain: it is within the caller's tenant.
+        ("POST", REPLAYS): [keyed(202, json={"why": "x"} | order) for order in orders]
+        + [keyed(422, json={"why": "x", "filter": named})],
+        ("GET", REPLAYS): [
+            keyed(200),
+            keyed(200, params={"cursor": own.replay_place}),
+            keyed(422, params=named),
+        ],
+        ("GET", f"{REPLAYS}/{{replay_id}}"): [keyed(404, own.replay), keyed(404, own.letters[0])],
+        ("POST", f"{REPLAYS}/{{replay_id}}/apply"): [keyed(404, own.replay)],
     }
 
 
@@ -155,16 +167,59 @@ def of_the_page(own: Belongings) -> dict[Route, list[Case]]:
 
 
 def of_quality() -> dict[Route, list[Case]]:
-    """Reports tell of all tenants, to whoever has the scope; here are none yet."""
+    """Reports tell of all tenants, to whoever has the scope; here are none yet. A session of another area is
+    nobody's."""
     return {
-        ("GET", "/quality"): [Case((404, 404, 404, 401))],
-        ("GET", "/quality/{path:path}"): [Case((404, 404, 404, 401), name) for name in QUALITY_FILES],
+        ("GET", "/quality"): [Case((404, 404, 401, 401))],
+        ("GET", "/quality/{path:path}"): [Case((404, 404, 401, 401), name) for name in QUALITY_FILES],
+        ("POST", "/quality/sign-in"): [anyones(403, data={FIELD: "x", "key": "hw_x_y"})],
+        ("POST", "/quality/sign-out"): [anyones(303, data={FIELD: "x"})],
+        ("GET", "/quality/files/{name}"): [anyones(404)],
+    }
+
+
+def of_operations(own: Belongings) -> dict[Route, list[Case]]:
+    """The page for operators, with the caller's own token unless the case has another."""
+    stolen, group = {FIELD: own.form_token}, {"why": "x", "fingerprint": own.fingerprint}
+    named, letter = {"tenant": own.tenant}, {"why": "x", "id": own.letters[0]}
+    return {
+        ("GET", "/ops"): [anyones(200), anyones(200, params={"span": "7d"})],
+        ("GET", "/ops/events"): [paged(422, params=named)],
+        ("GET", "/ops/letters"): [
+            paged(200),
+            paged(200, params={"cursor": own.letter_place}),
+            paged(422, params=named),
+        ],
+        ("GET", "/ops/letters/{dead_letter_id}"): [paged(404, name) for name in own.letters],
+        ("POST", "/ops/letters/discard"): [
+            paged(200, data=group),
+            paged(200, data=letter),
+            paged(403, data=letter | stolen),
+        ],
+        ("GET", "/ops/replays"): [paged(200), paged(200, params={"cursor": own.replay_place})],
+        ("POST", "/ops/replays"): [paged(303, data=group), paged(403, data=letter | stolen)],
+        ("GET", "/ops/replays/{replay_id}"): [paged(404, own.replay)],
+        ("GET", "/ops/replays/{replay_id}/events"): [paged(404, own.replay)],
+        ("POST", "/ops/replays/{replay_id}/apply"): [
+            paged(404, own.replay, data={}),
+            paged(403, own.replay, data=stolen),
+        ],
+        ("POST", "/ops/sign-in"): [anyones(403, data=stolen | {"key": "hw_x_y"})],
+        ("POST", "/ops/sign-out"): [Case((303, 303, 403, 303), send={"data": stolen})],
+        ("GET", "/ops/files/{name}"): [anyones(404)],
     }
 
 
 def cases(own: Belongings) -> dict[Route, list[Case]]:
     """At least one for every route."""
-    return of_events(own) | of_letters(own) | of_files(own) | of_the_page(own) | of_quality()
+    return (
+        of_events(own)
+        | of_letters(own)
+        | of_files(own)
+        | of_the_page(own)
+        | of_operations(own)
+        | of_quality()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +242,10 @@ def own(api: TwoTenants, settings: Settings) -> Iterator[Belongings]:
 
 
 @contextmanager
-def calling(api: TwoTenants, caller: str) -> Iterator[Browser]:
+def calling(api: TwoTenants, caller: str, route: Route) -> Iterator[Browser]:
     """The other tenant by one of its credentials; nobody has none."""
-    with browsing(api, api.other_key if caller == "session" else None) as browser:
+    area = "/ops" if route[1].startswith("/ops") else "/uploads"
+    with browsing(api, api.other_key if caller == "session" else None, area) as browser:
         if caller == "key":
             browser.http.headers["X-API-Key"] = api.other_key
         if caller == "token":
@@ -201,11 +257,9 @@ def asked(browser: Browser, route: Route, case: Case, job: str | None = None) ->
     send = dict(case.send or {})
     if "data" in send and browser.session:
         send["data"] = {FIELD: browser.token()} | send["data"]
-    path = (
-        route[1]
-        .replace("{path:path}", case.job)
-        .format(job_id=job or case.job, name=case.job or NOBODYS, dead_letter_id=job or case.job)
-    )
+    wanted = job or case.job
+    named = dict.fromkeys(("job_id", "dead_letter_id", "replay_id"), wanted)
+    path = route[1].replace("{path:path}", case.job).format(name=case.job or NOBODYS, **named)
     return browser.http.request(route[0], path, **send)
 
 
@@ -216,7 +270,8 @@ def state(api: TwoTenants, own: Belongings) -> tuple[Any, ...]:
         errors = client.get(f"/jobs/{own.done}/errors").json()
         counts = client.get(f"{CRM}/metrics").json()
         letters = client.get(LETTERS).json()
-    return jobs, errors, counts, letters
+        replays = client.get(REPLAYS).json()
+    return jobs, errors, counts, letters, replays
 
 
 def test_every_route_has_a_case(api: TwoTenants, own: Belongings) -> None:
@@ -237,6 +292,7 @@ def test_what_is_looked_for_is_what_the_owner_is_shown(api: TwoTenants, own: Bel
         seen |= own.shown_in(browser.get("/jobs", params={"limit": 1}))
         seen |= own.shown_in(browser.get(f"/jobs/{own.done}/errors"))
         seen |= own.shown_in(browser.get(f"{LETTERS}/{own.letters[0]}"))
+        seen |= own.shown_in(browser.get(REPLAYS))
     secret = {api.tenant, *api.key.split("_"), *own.kept_to_itself}
     assert own.marks - seen <= secret
 
@@ -248,7 +304,7 @@ def test_another_tenant_sees_nothing_and_changes_nothing(
 ) -> None:
     before = state(api, own)
     for case in cases(own)[route]:
-        with calling(api, caller) as browser:
+        with calling(api, caller, route) as browser:
             answer = asked(browser, route, case)
             assert answer.status_code == case.statuses[CALLERS.index(caller)], (case, answer.text)
             # The form that asks for a key leads back to the page that was asked for.
@@ -263,7 +319,7 @@ def test_anothers_job_is_answered_like_one_that_is_not_there(
     for case in cases(own)[route]:
         said = []
         for job in (case.job, NOBODYS):
-            with calling(api, "session" if route[1].startswith("/uploads") else "key") as browser:
+            with calling(api, "session" if route[1].startswith(PAGES) else "key", route) as browser:
                 said.append(without_request(asked(browser, route, case, job)))
         assert said[0] == said[1]
 

@@ -116,16 +116,18 @@ def test_a_stopped_domain_begins_no_step_while_others_go_on_and_is_started_again
 
     def script() -> None:
         assert mine.goes_on()
-        eventually(lambda: wished.states() == {"refine.crm": "running"}, "told as running", WITHIN_S)
+        going = {"refine.crm": "running", "refine.leads": "running"}
+        eventually(lambda: wished.states() == going, "told as running", WITHIN_S)
         wished.desired["crm"] = "stopped"
-        eventually(lambda: wished.states() == {"refine.crm": "stopped"}, "told as stopped", WITHIN_S)
+        halted = going | {"refine.crm": "stopped"}
+        eventually(lambda: wished.states() == halted, "told as stopped", WITHIN_S)
         before = mine.steps
         assert other.goes_on() and (mine.steps, mine.closed) == (before, 1)
         wished.desired["crm"] = "running"
         assert mine.goes_on() and mine.starts == 2
 
     while_running(settings, wished, script, mine, other)
-    assert (other.starts, wished.states()) == (1, {"refine.crm": "stopped"})
+    assert (other.starts, {*wished.states().values()}) == (1, {"stopped"})
 
 
 def test_a_step_under_way_ends_and_keeps_no_other_waiting(settings: Settings) -> None:
@@ -224,12 +226,26 @@ def test_once_does_not_run_a_domain_of_which_nobody_knows(
     assert mine.starts == 0
 
 
-def test_domains_that_nobody_controls_never_ask(settings: Settings) -> None:
+def test_a_run_without_a_controlled_domain_never_asks(settings: Settings) -> None:
     wished = Wished("stopped")
     run(settings, wished, Work("refine.leads", "leads"), Work("import-files"), once=True)
-    going = Work("refine.leads", "leads")
-    while_running(settings, wished, going.goes_on, going)
-    assert wished.reads == 0
+    nobodys = Work("import-files")
+    while_running(settings, wished, nobodys.goes_on, nobodys)
+    assert (wished.reads, wished.told) == (0, {})
+
+
+def test_a_domain_that_nobody_controls_is_told_of_and_goes_on_without_postgresql(settings: Settings) -> None:
+    wished, mine = Wished("stopped"), Work("refine.leads", "leads")
+    wished.fault = TransientError("away")
+
+    def script() -> None:
+        eventually(lambda: wished.reads > 2, "it has asked", WITHIN_S)
+        assert mine.goes_on() and wished.told == {}
+        wished.fault = None
+        eventually(lambda: wished.states() == {"refine.leads": "running"}, "told as running", WITHIN_S)
+
+    while_running(settings, wished, script, mine)
+    assert wished.told["refine.leads"].domain == "leads"
 
 
 def test_of_the_last_batches_nineteen_in_twenty_took_no_longer() -> None:

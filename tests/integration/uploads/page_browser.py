@@ -53,18 +53,18 @@ class Watch:
         self.page.goto(self._url + path)
         return self.page
 
-    def sign_in(self, key: str) -> Page:
-        """On the page's front, signed in."""
-        self.open()
+    def sign_in(self, key: str, area: str = "/uploads") -> Page:
+        """On the front of an area, signed in."""
+        self.open(area)
         self.page.get_by_label("API key").fill(key)
         self.page.get_by_role("button", name="Sign in").click()
         self.page.get_by_role("button", name="Sign out").wait_for()
         return self.page
 
-    def picture(self, name: str) -> None:
+    def picture(self, name: str, folder: Path = PICTURES) -> None:
         """Keep what is shown."""
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=folder / f"{name}.png", full_page=True)
 
     def barriers(self) -> str:
         """What keeps people from using what is shown, as axe finds it; empty when nothing does."""

@@ -16,22 +16,23 @@ FORM = "multipart/form-data"
 
 
 class Browser:
-    """One visitor; redirects are not followed."""
+    """One visitor of an area of the pages; redirects are not followed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, area: str = "/uploads") -> None:
+        self.area = area
         self.http = httpx.Client(base_url=url, timeout=30)
 
-    def get(self, path: str = "/uploads", **more: Any) -> httpx.Response:
-        return self.http.get(path, **more)
+    def get(self, path: str | None = None, **more: Any) -> httpx.Response:
+        return self.http.get(path or self.area, **more)
 
-    def token(self, path: str = "/uploads") -> str:
+    def token(self, path: str | None = None) -> str:
         """What the forms of this page hold."""
         found = TOKEN.search(self.get(path).text)
         assert found
         return found[1]
 
     def sign_in(self, key: str, **more: str) -> httpx.Response:
-        return self.post("/uploads/sign-in", key=key, **more)
+        return self.post(f"{self.area}/sign-in", key=key, **more)
 
     def post(self, path: str, **fields: str) -> httpx.Response:
         """A form without a file, with the page's token unless another is given."""
@@ -53,9 +54,9 @@ class Browser:
 
 
 @contextmanager
-def browsing(api: UploadApi, key: str | None = None) -> Iterator[Browser]:
+def browsing(api: UploadApi, key: str | None = None, area: str = "/uploads") -> Iterator[Browser]:
     """A visitor; with a key one that is signed in."""
-    browser = Browser(api.url)
+    browser = Browser(api.url, area)
     with browser.http:
         if key:
             assert browser.sign_in(key).status_code == 303
