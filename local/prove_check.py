@@ -13,7 +13,7 @@ from local.prove_send import Traffic
 from local.prove_verdict import DOUBLED, LOST, WRONG, Verdict, judge, judge_bill, judge_sinks, usage
 from local.traffic_crm import TOPICS
 
-_ROWS = re.compile(r"\d+ rows (missing|extra|different)$")
+_ROWS = re.compile(r"\d+ rows (missing|extra|older|different)\b")
 Lines = list[dict[str, Any]]
 
 

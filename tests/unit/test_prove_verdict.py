@@ -206,7 +206,7 @@ def test_destinations_that_differ_from_the_lake_do_not_hold() -> None:
 
 
 def test_of_the_gate_only_what_is_not_counted_already_is_told() -> None:
-    error = "leads: reconcile: postgres: 2 rows missing; audit: lead.ingest: 1 records with no outcome"
+    error = "reconcile: redis: 2 rows missing (acme k1, …); audit: lead.ingest: 1 records with no outcome"
     assert gate([{"event": "batch"}, {"error": error}]) == ["audit: lead.ingest: 1 records with no outcome"]
     assert gate([{"status": "ok"}]) == gate([]) == []
 
