@@ -27,16 +27,15 @@ from headwater.postgres import (
     connected,
     owner_conninfo,
     sqlstate_of,
-    unless_locked,
     writer_conninfo,
 )
 from headwater.settings import Settings
 from sinks.base import Rejected, Seen, Written
 from sinks.outbox import LINEAGE, Outbox
 from sinks.postgres_catalog import columns_of, require
-from sinks.postgres_copy import BAD_TEXT, Batch, Staged, stage, stage_here, storable
+from sinks.postgres_copy import BAD_TEXT, STAGING_LOCK, Batch, Staged, stage, stage_here, storable, sweep
 from sinks.postgres_lines import CopyTarget
-from sinks.postgres_mend import deletion, give_way, withdraw
+from sinks.postgres_mend import deletion, give_way, rightful_ids, withdraw
 from sinks.postgres_tables import LEADS, PostgresTable
 from sinks.postgres_upsert import names, upsert_statement
 from sinks.written import say
@@ -48,8 +47,6 @@ SESSION = (
     "-c work_mem=64MB -c jit=off -c enable_nestloop=off"
     " -c timezone=UTC -c lock_timeout=30s -c statement_timeout=600s"
 )
-# One lock per staging table, by its object id.
-STAGING_LOCK = "%s::regclass::oid::bigint"
 _log = logger(__name__)
 
 
@@ -104,7 +101,7 @@ class PostgresSink:
 
         Rows that are on the driver are written without Spark.
         """
-        return self._write(batch, ())
+        return self._write(batch, None)
 
     def mend(self, batch: DataFrame, wrong: Sequence[Seen]) -> Written:
         """As `write`; rows that are as `wrong` says give way in the same transaction."""
@@ -117,7 +114,7 @@ class PostgresSink:
         _log.info("withdrawn", sink=self.name, query=self._query, table=self._path[-1], rows=gone)
         return gone
 
-    def _write(self, batch: DataFrame | pa.Table, wrong: Sequence[Seen]) -> Written:
+    def _write(self, batch: DataFrame | pa.Table, wrong: Sequence[Seen] | None) -> Written:
         started = monotonic()
         batch = self._named(batch)
         with self._connected() as connection:
@@ -128,7 +125,7 @@ class PostgresSink:
                 self._make_room(connection, attempt)
                 written = self._merge(connection, attempt, staged, wrong)
                 connection.execute(f"SELECT pg_advisory_unlock_shared({STAGING_LOCK})", (self._staging_name,))
-                self._clear(connection, attempt)
+                sweep(connection, self._staging, attempt)
         written = replace(written, rejected=(*rejected, *written.rejected))
         where = {"sink": self.name, "query": self._query, "table": self._path[-1]}
         say(written, (staged.earliest, staged.latest), monotonic() - started, **where)
@@ -185,36 +182,31 @@ class PostgresSink:
             return stage_here(batch, target, attempt, self._staged_columns)
         return stage(batch, target, attempt, self._staged_columns, self._postgres.copy_partitions)
 
-    def _clear(self, connection: Connection, attempt: UUID) -> None:
-        """Empty staging: all of it when no one else writes (orphans too, no bloat), else only our own rows.
-
-        Nothing depends on it: an attempt's rows are never read again. "No one else" is what the shared lock
-        tells that every write holds from before its COPY until its commit.
-        """
-        with connection.transaction():
-            connection.execute("SET LOCAL lock_timeout = '1s'")
-            asked = f"SELECT pg_try_advisory_xact_lock({STAGING_LOCK})"
-            if connection.execute(asked, (self._staging_name,)).fetchone() == (True,):
-                with unless_locked(connection):
-                    connection.execute(sql.SQL("TRUNCATE {}").format(self._staging))
-                    return
-            connection.execute(sql.SQL("DELETE FROM {} WHERE attempt = %s").format(self._staging), (attempt,))
-
     # The transaction
 
     def _make_room(self, connection: Connection, attempt: UUID) -> None:
         """What the attempt's rows need to be there, before the transaction."""
 
-    def _merge(self, connection: Connection, attempt: UUID, staged: Staged, wrong: Sequence[Seen]) -> Written:
+    def _merge(
+        self, connection: Connection, attempt: UUID, staged: Staged, wrong: Sequence[Seen] | None
+    ) -> Written:
         refused: list[Rejected] = []
         with connection.transaction():
             self._take_turn(connection)
-            give_way(connection, self._table, self._key, wrong)
+            if wrong is not None:
+                self._make_older(connection, attempt, wrong)
             rows = self._staged_rows(connection, attempt, staged.rows)
             inserted, updated = self._upsert(connection, rows, refused)
             fail_at(self._query, "in_transaction")
         unchanged = staged.rows - inserted - updated - len(refused)
         return Written(inserted, updated, max(unchanged, 0), tuple(refused))
+
+    def _make_older(self, connection: Connection, attempt: UUID, wrong: Sequence[Seen]) -> None:
+        """Let the staged rows replace these, ids and all."""
+        give_way(connection, self._table, self._key, wrong)
+        if "id" in self._columns:
+            ids = rightful_ids(self._table, self._staging, self._key, self._types)
+            connection.execute(ids, (attempt,))
 
     def _take_turn(self, connection: Connection) -> None:
         """Wait until no other transaction is entering rows into the outbox: so `seq` grows with commits."""

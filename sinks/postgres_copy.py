@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from psycopg import sql
 from pyarrow.csv import WriteOptions, write_csv
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
@@ -27,10 +28,13 @@ from pyspark.sql.types import (
 )
 
 from headwater.errors import SetupError
+from headwater.postgres import Connection, unless_locked
 from headwater.worker import forget_archives
 from sinks.postgres_lines import CopyTarget, Lines, send
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# One lock per staging table, by its object id.
+STAGING_LOCK = "%s::regclass::oid::bigint"
 _COLUMNS = 1_024
 _WITHOUT_TEXT = (BooleanType, IntegralType, TimestampType)
 # What Arrow's writer says as the server reads it; of all else Spark makes texts.
@@ -84,6 +88,22 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
     said = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_timestamp)
     return column if any(test(kind) for test in said) else column.cast(pa.string())
+
+
+def sweep(connection: Connection, staging: sql.Identifier, attempt: UUID) -> None:
+    """Empty staging: all of it when no one else writes (orphans too, no bloat), else only our own rows.
+
+    Nothing depends on it: an attempt's rows are never read again. "No one else" is what the shared lock
+    tells that every write holds from before its COPY until its commit.
+    """
+    with connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = '1s'")
+        asked = f"SELECT pg_try_advisory_xact_lock({STAGING_LOCK})"
+        if connection.execute(asked, (staging.as_string(),)).fetchone() == (True,):
+            with unless_locked(connection):
+                connection.execute(sql.SQL("TRUNCATE {}").format(staging))
+                return
+        connection.execute(sql.SQL("DELETE FROM {} WHERE attempt = %s").format(staging), (attempt,))
 
 
 def storable(

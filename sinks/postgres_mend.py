@@ -4,7 +4,7 @@ A statement finds its rows by a pass over the table, and leaves alone each whose
 was seen: whoever has written meanwhile was later.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from psycopg import sql
 
@@ -43,6 +43,23 @@ def give_way(
     ).format(table=table, digest=key_digest(key))
     for part in _parts(wrong):
         connection.execute(lowered, (*_seen(part), [row.due for row in part]))
+
+
+def rightful_ids(
+    table: sql.Identifier, staging: sql.Identifier, key: Sequence[str], types: Mapping[str, str]
+) -> sql.Composed:
+    """Gives rows that an attempt's staged ones are about to replace their ids, which an upsert leaves."""
+    same = sql.SQL("kept.{0} = staged.{0}::{1}")
+    return sql.SQL(
+        "UPDATE {table} AS kept SET id = staged.id::{kind} FROM {staging} AS staged"
+        " WHERE staged.attempt = %s AND {same} AND kept.row_version < staged.row_version::bigint"
+        " AND kept.id <> staged.id::{kind}"
+    ).format(
+        table=table,
+        staging=staging,
+        kind=sql.SQL(types["id"]),
+        same=sql.SQL(" AND ").join(same.format(sql.Identifier(c), sql.SQL(types[c])) for c in key),
+    )
 
 
 def withdraw(connection: Connection, deletion: sql.Composed, extra: Sequence[Seen]) -> int:

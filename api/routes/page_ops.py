@@ -44,7 +44,14 @@ async def events(request: Request) -> Response:
     found = await admitted(request)
     span = asked(request, _FRONT).get("span", DEFAULT_SPAN)
     untold = await _told(request, found, span)
-    return await live.follow(request, found, lambda now: parts(request, now, span, untold))
+
+    async def look(now: Visitor) -> dict[str, str]:
+        nonlocal untold
+        if untold:  # what belongs into the trail is shown as soon as that can be told
+            untold = await _told(request, now, span)
+        return await parts(request, now, span, untold)
+
+    return await live.follow(request, found, look)
 
 
 async def _told(request: Request, found: Visitor, span: str) -> Problem | None:

@@ -101,7 +101,8 @@ def spoil_postgres(database: str) -> None:
         database,
         f"DELETE FROM leads {numbered(1, 2)}",
         f"UPDATE leads SET row_version = 3, source = 'old' {numbered(3)}",
-        f"UPDATE leads SET source = 'elsewhere' {numbered(4, 5)}",
+        f"UPDATE leads SET source = 'elsewhere' {numbered(4)}",
+        f"UPDATE leads SET id = gen_random_uuid() {numbered(5)}",
         f"UPDATE leads SET source = 'ghost', row_version = 77 {numbered(6)}",
         "INSERT INTO leads (id, event_id, tenant_id, idempotency_key, email, consent, source, received_at,"
         " row_version) SELECT gen_random_uuid(), gen_random_uuid(), tenant_id, 'nobody', email, consent,"
