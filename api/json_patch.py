@@ -1,15 +1,11 @@
-"""A JSON Patch (RFC 6902) in a body: whether it is one, and its digest. It is applied by the jobs."""
+"""A JSON Patch (RFC 6902) in a body: what is wrong with it, by place. It is applied by the jobs."""
 
-import hashlib
-import json
 import re
-from typing import Any
 
 from api.document import step
 from api.problems import Fault
+from schemas.patch import MAX_BYTES, MAX_OPERATIONS, Patch
 
-MAX_OPERATIONS = 100
-MAX_BYTES = 32 << 10
 # RFC 6901: `~` is written ~0, `/` within a name ~1.
 POINTER = r"(/([^~/]|~[01])*)*"
 # What each kind needs beside its path. Other members are ignored (RFC 6902 §4).
@@ -31,19 +27,9 @@ def faults_of(patch: object, place: str) -> list[Fault]:
         return [Fault(place, "type_mismatch", "must be an array")]
     if not 1 <= len(patch) <= MAX_OPERATIONS:
         return [Fault(place, "rule:items", f"has not 1 to {MAX_OPERATIONS} operations")]
-    if len(canonical(patch)) > MAX_BYTES:
+    if len(Patch(tuple(patch)).text.encode()) > MAX_BYTES:
         return [Fault(place, "rule:max_length", f"is longer than {MAX_BYTES >> 10} KiB")]
     return [fault for number, one in enumerate(patch) for fault in _operation(one, step(place, number))]
-
-
-def canonical(patch: list[Any]) -> bytes:
-    """Its one text: names sorted, no white space, ASCII."""
-    return json.dumps(patch, sort_keys=True, separators=(",", ":")).encode()
-
-
-def digest(patch: list[Any]) -> str:
-    """SHA-256 of the canonical text, in hex."""
-    return hashlib.sha256(canonical(patch)).hexdigest()
 
 
 def _operation(one: object, place: str) -> list[Fault]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.json_patch import KINDS, MAX_OPERATIONS, POINTER
+from api.json_patch import KINDS, POINTER
 from api.openapi import CREDENTIALS, refusals
 from api.openapi_letters import (
     DISCARD_REFUSALS,
@@ -13,6 +13,7 @@ from api.openapi_letters import (
     with_body,
 )
 from api.replays import STATUSES
+from schemas.patch import MAX_OPERATIONS
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100

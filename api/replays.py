@@ -12,7 +12,6 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from api import json_patch
 from api.audit import OK, Act, enter, storable
 from api.database import Database
 from api.problems import Problem
@@ -20,6 +19,7 @@ from api.query import place
 from api.replays_body import Request
 from api.security import DLQ_REPLAY, PII_READ, Principal
 from headwater.clock import iso
+from schemas.patch import Patch
 
 REQUESTED, PLANNED, APPROVED, APPLIED = "requested", "planned", "approved", "applied"
 REFUSED, FAILED = "refused", "failed"
@@ -72,7 +72,7 @@ class Replays:
             "why": wanted.order.why,
             "wanted": Jsonb(wanted.order.wanted.given),
             "patch": None if patch is None else Jsonb(patch),
-            "patch_sha256": None if patch is None else json_patch.digest(patch),
+            "patch_sha256": None if patch is None else Patch(tuple(patch)).sha256,
         }
         async with self._database.connection(_TABLE) as connection, connection.transaction():
             await connection.execute(_ALONE, values)

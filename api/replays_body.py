@@ -6,6 +6,7 @@ from typing import Any
 from api import json_patch
 from api.json_object import read_object
 from api.letters_body import FIELDS, INVALID, Order, detail_of, order_of
+from schemas.patch import Patch
 
 _FIELDS = (*FIELDS, "patch")
 
@@ -29,4 +30,4 @@ def read_request(raw: bytes, tenant: str) -> Request:
 def about(wanted: Request) -> dict[str, Any]:
     """What the audit trail has of it: not the patch, whose values may be somebody's, but its digest."""
     found = detail_of(wanted.order.wanted) | {"why": wanted.order.why}
-    return found if wanted.patch is None else found | {"patch_sha256": json_patch.digest(wanted.patch)}
+    return found if wanted.patch is None else found | {"patch_sha256": Patch(tuple(wanted.patch)).sha256}

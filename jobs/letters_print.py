@@ -34,7 +34,11 @@ def one(letter: dict[str, Any]) -> None:
     _section("reasons", [f"{r['code']}  {r['field'] or _NOTHING}  {r['message']}" for r in letter["reasons"]])
     _section("headers", [_header(header) for header in letter["headers"]])
     _section(
-        "replays", [f"{r['failed_at']}  {r['status']}  {r['dead_letter_id']}" for r in letter["replays"]]
+        "replays",
+        [
+            f"{r['failed_at']}  {r['status']}  {_cell(r, 'reasons')}  {r['dead_letter_id']}"
+            for r in letter["replays"]
+        ],
     )
     _section("payload", _payload(letter["payload"]))
 

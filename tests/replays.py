@@ -6,8 +6,8 @@ from typing import Any
 from headwater.postgres import Connection
 
 PLAN: dict[str, Any] = {
-    "letters": 3, "sent": 2, "passes": 1, "fails": {"rule:pattern": 1}, "duplicates": 0, "no_consent": 0,
-    "filtered": 0, "skipped": {"loop_limit": 1}, "silver": {"silver.leads": 1},
+    "letters": 3, "sent": 2, "back": 0, "passes": 1, "fails": {"rule:pattern": 1}, "duplicates": 0,
+    "no_consent": 0, "filtered": 0, "skipped": {"loop_limit": 1}, "silver": {"silver.leads": 1},
     "gold": {
         "gold.session_kpis": {
             "keys": 1,
@@ -33,5 +33,5 @@ def planned(owner: Connection, replay_id: str, plan: dict[str, Any] = PLAN) -> N
 
 def ended(owner: Connection, replay_id: str, status: str = "applied", error: str | None = None) -> None:
     """A job has carried it out, or not."""
-    result = json.dumps({"sent": 2, "letters": 3}) if status == "applied" else None
+    result = json.dumps({"sent": 2, "refused_again": 0}) if status == "applied" else None
     assert owner.execute(_ENDED.encode(), (status, result, error, replay_id)).rowcount == 1

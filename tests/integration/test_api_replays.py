@@ -11,10 +11,10 @@ import httpx
 import psycopg
 import pytest
 
-from api.json_patch import digest
 from api.replays import MOST_OPEN
 from headwater.postgres import Connection
 from local.postgres import dsn
+from schemas.patch import Patch
 from sources.letters.wanted import Wanted
 from tests.integration.api_server import ApiServer
 from tests.integration.test_api_crm import token, trail
@@ -63,9 +63,9 @@ def test_a_replay_is_asked_for_with_its_patch_and_kept_with_who_asked(
     wanted = {"tenant": api.tenant, "ids": ORDER["ids"]}
     actor = f"key:writer{api.tenant}"
     assert book.execute(row).fetchall() == [
-        (api.tenant, actor, ORDER["why"], wanted, PATCH, digest(PATCH), "requested")
+        (api.tenant, actor, ORDER["why"], wanted, PATCH, Patch(tuple(PATCH)).sha256, "requested")
     ]
-    detail = ORDER | {"patch_sha256": digest(PATCH), "replay_id": replay_id}
+    detail = ORDER | {"patch_sha256": Patch(tuple(PATCH)).sha256, "replay_id": replay_id}
     assert entries(book, before) == [("replays.request", detail, "ok")]
 
 
@@ -97,7 +97,10 @@ def test_a_replay_goes_from_requested_to_applied_and_is_shown_at_each_step(
     assert said == [(409, "not_planned"), (202, "approved"), (202, "approved"), (202, "applied")]
     shown = ask(api, "GET", f"/{replay_id}").json()
     assert (shown["status"], shown["plan"], shown["patch"]) == ("applied", PLAN, PATCH)
-    assert (shown["approved_by"], shown["result"]) == (f"key:writer{api.tenant}", {"sent": 2, "letters": 3})
+    assert (shown["approved_by"], shown["result"]) == (
+        f"key:writer{api.tenant}",
+        {"sent": 2, "refused_again": 0},
+    )
     assert shown["error"] is None and shown["created_at"] <= shown["planned_at"] <= shown["ended_at"]
     assert not {"digest", "starts", "tenant_id"} & shown.keys()
     assert [(action, result) for action, _, result in entries(book, before)] == [
