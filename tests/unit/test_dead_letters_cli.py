@@ -82,7 +82,7 @@ def test_a_letter_is_shown_masked_unless_asked_otherwise(ask: Ask, settings: Set
     assert shown.exit_code == 0 and CANARY not in shown.output
     for part in ('"email": "text(22)"', "trace  bytes(22)", "rule:pattern  /payload/email  is wrong"):
         assert part in shown.stdout
-    assert f"2026-03-01T12:00:04.000000Z  new  {identity(4)}" in shown.stdout
+    assert f"2026-03-01T12:00:04.000000Z  new  rule:pattern  {identity(4)}" in shown.stdout
     assert "same_fingerprint  5" in shown.stdout
     plain = ask("show", identity(1), "--pii").stdout
     assert PAYLOAD.decode() in plain and f"trace  {CANARY}" in plain
