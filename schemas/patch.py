@@ -52,10 +52,10 @@ class Patch:
             raise PatchError(type(fault).__name__) from None
 
 
-def read_patch(raw: bytes) -> Patch:
+def read_patch(raw: bytes, most: int = MAX_BYTES) -> Patch:
     """Raises SetupError that says what is wrong with it; never with a value of it."""
-    if len(raw) > MAX_BYTES:
-        raise SetupError(f"the patch has {len(raw)} bytes; {MAX_BYTES} are the most")
+    if len(raw) > most:
+        raise SetupError(f"the patch has {len(raw)} bytes; {most} are the most")
     # An array is no event: wrapped, it is read by the same strict reader.
     found = read_document(b'{"patch":' + raw + b"}")
     is_one = found.fault is None and found.value.keys() == {"patch"}

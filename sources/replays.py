@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from headwater.errors import SetupError
 from headwater.postgres import Link, writer_conninfo
 from headwater.settings import Settings
-from schemas.patch import Patch, read_patch
+from schemas.patch import MAX_BYTES, Patch, read_patch
 from sources.letters.wanted import Wanted, moment
 
 _SESSION = "-c jit=off -c timezone=UTC -c lock_timeout=5s -c statement_timeout=30s"
@@ -133,7 +133,8 @@ def _replay(row: tuple[Any, ...]) -> Replay:
     patch, letters = found["patch"], found["letters"]
     found |= {
         "wanted": wanted_of(found["wanted"]),
-        "patch": read_patch(patch.encode()) if patch else None,
+        # PostgreSQL writes blanks between its parts.
+        "patch": read_patch(patch.encode(), 2 * MAX_BYTES) if patch else None,
         "letters": None if letters is None else tuple(letters),
     }
     return Replay(**found)
