@@ -35,9 +35,8 @@ def configure_logging(level: str = "INFO") -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for chatty in ("py4j", "httpx", "httpx2", "httpcore", "elastic_transport", "uvicorn.access", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # kafka-python warns of having no group, which is what we want; PySpark's query context, and what Great
-    # Expectations tells of a fault, may quote a row.
-    for silent in ("kafka", "DataFrameQueryContextLogger", "SQLQueryContextLogger", "great_expectations"):
+    # kafka-python warns of having no group, which is what we want; PySpark's query context may quote a row.
+    for silent in ("kafka", "DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         logging.getLogger(silent).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[

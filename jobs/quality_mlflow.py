@@ -79,6 +79,7 @@ def _silent(settings: Quality) -> Any:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(settings.mlflow_timeout_s)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+    os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
     from mlflow import MlflowClient
 
     return MlflowClient

@@ -42,14 +42,16 @@ def taken(context: Context, table: Table, rules: tuple[Expectation, ...]) -> Ite
     frame = read_table_at(spark, settings, table.full_name, version)
     rows = frame.count()
     how, some = (ALL, frame) if rows <= most else _some(frame, table, version, rows, most)
-    held = reduce(_with_rule, rules, some).persist()
+    held = reduce(with_rule, rules, some).persist()
     try:
         yield Taken(held, version, rows, held.count(), how)
     finally:
         held.unpersist()
 
 
-def _with_rule(frame: DataFrame, rule: Expectation) -> DataFrame:
+def with_rule(frame: DataFrame, rule: Expectation) -> DataFrame:
+    """The frame with a column that says of each row whether the rule holds. Raises SetupError for one that
+    Spark cannot read."""
     try:
         return frame.withColumn(rule.column, F.coalesce(F.expr(rule.holds or ""), F.lit(False)))
     except AnalysisException as fault:

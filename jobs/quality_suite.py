@@ -4,6 +4,7 @@ It counts, and keeps no value: neither results nor pages hold one. It is told no
 seconds to import, which only a report waits for.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -84,10 +85,15 @@ def _run(gx: Any, context: Any, table: str, frame: DataFrame, suite: Suite, name
 
 
 def _silent() -> Any:
-    """The package, imported with its telemetry off."""
+    """The package, imported with its telemetry off. Its loggers have levels of their own, and tell of a fault
+    with its text, which may quote a row: none of it goes on."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
 
+    loud = logging.getLogger(great_expectations.__name__)
+    loud.propagate = False
+    if not loud.handlers:
+        loud.addHandler(logging.NullHandler())
     return great_expectations
 
 
