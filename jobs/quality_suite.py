@@ -86,14 +86,14 @@ def _run(gx: Any, context: Any, table: str, frame: DataFrame, suite: Suite, name
 
 def _silent() -> Any:
     """The package, imported with its telemetry off. Its loggers have levels of their own, and tell of a fault
-    with its text, which may quote a row: none of it goes on."""
+    with its text, which may quote a row, and hundreds of lines at the import: none of it goes on."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations
-
-    loud = logging.getLogger(great_expectations.__name__)
+    loud = logging.getLogger("great_expectations")
     loud.propagate = False
     if not loud.handlers:
         loud.addHandler(logging.NullHandler())
+    import great_expectations
+
     return great_expectations
 
 

@@ -43,6 +43,18 @@ def test_either_tables_or_all_are_named(words: list[str]) -> None:
     assert CliRunner().invoke(app, ["report", *words]).exit_code == 2
 
 
+def test_great_expectations_says_nothing_in_a_jobs_log() -> None:
+    program = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from headwater.log import configure_logging; configure_logging()\n"
+        "from jobs.quality_suite import _silent; _silent().get_context(mode='ephemeral')"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert (found.stdout, found.stderr) == ("", "")
+
+
 def test_no_other_job_waits_for_the_packages_of_reports() -> None:
     program = "import sys, jobs.registry; print({'great_expectations', 'mlflow'} & sys.modules.keys())"
     found = subprocess.run(
