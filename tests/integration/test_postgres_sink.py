@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from headwater.errors import SetupError, TransientError
 from headwater.identity import event_id
-from headwater.settings import Settings, load_settings
+from headwater.settings import ROOT, Settings, load_settings
 from local.postgres import dsn
 from schemas import migrate
 from schemas.tables import LEADS
@@ -93,7 +93,8 @@ def outcome(sink: PostgresSink, batch: DataFrame) -> tuple[int, int, int]:
 
 
 def test_two_starters_at_once_migrate_once(migrated: tuple[Settings, list[list[str]]]) -> None:
-    assert sorted(migrated[1], key=len) == [[], [f"{number:04}" for number in range(1, 12)]]
+    versions = (ROOT / "schemas" / "migrations" / "versions").glob("[0-9]*.py")
+    assert sorted(migrated[1], key=len) == [[], sorted(file.name[:4] for file in versions)]
 
 
 def test_a_missing_role_is_named_with_the_sql_that_makes_it(
