@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tests.integration.jobs_harness import Sent, World, good
 from tests.integration.lake import Row
 
 THEN = datetime.now(UTC) - timedelta(hours=3)
-USAGE, TOOLS = "billing.usage.metered", "agent.tool.invoked"
+USAGE, TOOLS, TURNS = "billing.usage.metered", "agent.tool.invoked", "text.agent.turn.completed"
 MEND = [{"op": "replace", "path": "/quantity", "value": 2.50}]
 POSITIVE = Wanted(stream=USAGE, reason="rule:minimum")
 
@@ -48,6 +48,14 @@ def called(name: str, status: str = "ok") -> Sent:
     return Sent(json.dumps(event | more).encode(), tenant="acme", key=name, topic=TOOLS)
 
 
+def turned(name: str, tokens_in: int, days: int) -> Sent:
+    then = THEN - timedelta(days=3 - days)
+    event = {"event_id": name, "account_id": "acme", "session_id": "s", "turn_id": name, "user_id": "u"}
+    more = {"channel": "web", "model": "m", "tokens_in": tokens_in, "tokens_out": 1, "latency_ms": 5}
+    value = json.dumps(event | more | {"ts_ms": int(then.timestamp() * 1000)}).encode()
+    return Sent(value, tenant="acme", key=f"s|{name}", topic=TURNS)
+
+
 class Lake:
     """The domain's jobs, taken in turn, on a lake of the test's own."""
 
@@ -57,13 +65,17 @@ class Lake:
     def context(self) -> Context:
         return Context(self.spark, self.settings, f"test-{uuid.uuid4()}")
 
-    def take(self, *events: Sent) -> None:
+    def take(self, *events: Sent, built: Sequence[str] = ("usage",)) -> None:
         """Send them; then ingest, refine and build all there is."""
         self.world.send(list(events))
         context = self.context()
         works = (Ingest(context, "interactions"), Refine(context, "interactions"))
-        for work in (*works, Build(context, "usage"), Build(context, "tool_invocations")):
+        for work in (*works, *(Build(context, table) for table in built)):
             Runtime(context, once=True).run([work])
+
+    def turns(self, *events: Sent) -> None:
+        """The same of turns."""
+        self.take(*events, built=("agent_turns",))
 
     def replay(self, wanted: Wanted = POSITIVE, **order: Any) -> dict[str, Any]:
         return replay(self.context(), Order(wanted, why="a test", **order))
@@ -170,6 +182,21 @@ def test_what_was_cut_off_is_done_to_the_end_and_nothing_twice(
     replayed = {row["dead_letter_id"]: 1 for row in lake.letters() if row["status"] == "replayed"}
     assert (len(replayed), lake.sent_again()) == (8, replayed)
     assert quantities(lake) == {"api_calls": "21.000000"}
+
+
+def test_a_conversation_that_goes_on_for_days_is_counted_as_build_counts_it(lake: Lake) -> None:
+    lake.turns(turned("t1", 10, days=0), turned("t2", -20, days=2))
+    file = lake.world.folder / "patch.json"
+    file.write_text('[{"op": "replace", "path": "/tokens_in", "value": 20}]')
+    plan = lake.replay(Wanted(stream=TURNS), patch=file, yes=True)["plan"]
+    (moved,) = plan["gold"]["gold.session_kpis"]["moved"]
+    told = [(moved[when]["turns"], moved[when]["tokens_in"]) for when in ("before", "after")]
+    assert told == [(1, 10), (2, 30)]
+    assert plan["sinks"] == {"interactions.postgres": 2, "interactions.redis": 1}
+    lake.turns()
+    names = [*moved["key"], *moved["after"]]
+    (now,) = json.loads(json.dumps(lake.gold("gold.session_kpis", *names), default=str))
+    assert now == {**moved["key"], **moved["after"]}
 
 
 def test_an_event_that_silver_has_is_told_and_becomes_a_duplicate(lake: Lake) -> None:
