@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.lake_files import Files, table_files
+from headwater.lake_parts import newest_paths
 from headwater.lake_rows import reading, rows_of
 from headwater.settings import Settings
 from schemas.tables import LEDGER
@@ -17,7 +18,6 @@ from schemas.tables import LEDGER
 ALL = "*"  # as a tenant: everybody, and nobody, in one
 RECENT = timedelta(hours=24)
 _BATCH_ROWS = 65_536
-_SLACK = timedelta(seconds=1)  # statistics hold times cut to their second, or millisecond
 _COUNTS = ("in_rows", "duplicate", "dead")
 _COLUMNS = pa.schema(
     [
@@ -71,22 +71,12 @@ def ledger_days(settings: Settings, now: datetime, weeks: int) -> list[Series]:
 
 
 def _rows(files: Files, since: datetime) -> Iterable[pa.Table]:
-    for path, last in zip(files.actions["path"].to_pylist(), _ends(files.actions), strict=True):
-        if last is not None and last + _SLACK < since:
-            continue
+    for path in newest_paths(files.actions, "written_at", since):
         for rows in rows_of(files, path, _COLUMNS, _BATCH_ROWS):
             refined = pc.starts_with(rows["query"], "refine.")
             recent = pc.greater_equal(rows["written_at"], pa.scalar(since, _COLUMNS.field("written_at").type))
             some = pc.greater(rows["in_rows"], 0)
             yield rows.filter(pc.and_(pc.and_(refined, recent), some))
-
-
-def _ends(actions: pa.Table) -> list[datetime | None]:
-    name = "max.written_at"
-    if name not in actions.column_names:
-        return [None] * actions.num_rows
-    found = actions[name].to_pylist()
-    return [moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) for moment in found]
 
 
 def _series(parts: Iterable[pa.Table], now: datetime) -> list[Series]:
