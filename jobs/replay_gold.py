@@ -21,12 +21,9 @@ from jobs.build_crm import SOURCES as CRM_SOURCES
 from jobs.queries import Context
 from jobs.recount import FEW_KEYS, few_days, few_rows, of_keys
 from schemas.gold import BILLING_PERIODS
-from schemas.tables import LINEAGE, Table
+from schemas.tables import Table
 from transformations.kpi.base import Kpi
 from transformations.kpi.registry import KPIS
-
-# Columns of gold that tell when it was counted, not what.
-_LINEAGE = {part.split()[0] for part in LINEAGE.replace("\n", " ").split(",")} | {"event_date"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,9 @@ def _counted(context: Context, kpi: Kpi, new: pa.Table, *, is_gold: bool) -> tup
 def _differing(kpi: Kpi, before: pa.Table, after: pa.Table) -> list[Moved]:
     """In the order of their keys."""
     key = (*kpi.key, *kpi.also)
-    old, new = (_by_key(rows, key) for rows in (before, after))
+    # What comes from event_date on tells when it was counted, not what.
+    said = [name for name in kpi.gold.names[: kpi.gold.names.index("event_date")] if name not in key]
+    old, new = (_by_key(rows, key, said) for rows in (before, after))
     # What was billed in a closed month is touched by nobody: it is not among the new ones.
     return [
         Moved(dict(zip(key, one, strict=True)), old.get(one), new[one])
@@ -104,10 +103,11 @@ def _differing(kpi: Kpi, before: pa.Table, after: pa.Table) -> list[Moved]:
     ]
 
 
-def _by_key(rows: pa.Table, key: tuple[str, ...]) -> dict[tuple[Any, ...], dict[str, Any] | None]:
-    """What each row says; None of a key that is gone."""
-    names = [n for n in rows.column_names if n not in {*_LINEAGE, *key, GONE}]
+def _by_key(
+    rows: pa.Table, key: tuple[str, ...], said: list[str]
+) -> dict[tuple[Any, ...], dict[str, Any] | None]:
+    """What each row has in these columns; None of a key that is gone."""
     return {
-        tuple(row[part] for part in key): None if row.get(GONE) else {name: row[name] for name in names}
+        tuple(row[part] for part in key): None if row.get(GONE) else {name: row[name] for name in said}
         for row in rows.to_pylist()
     }
