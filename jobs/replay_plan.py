@@ -37,11 +37,6 @@ class Plan:
     verdicts: Sequence[Verdict]
     back: Sequence[Back]
 
-    @property
-    def ids(self) -> list[str]:
-        """Of the letters that are sent again."""
-        return [*(one.record.letter_id for one in self.verdicts), *(one.letter_id for one in self.back)]
-
 
 def planned(context: Context, wanted: Wanted, patch: Patch | None) -> Plan:
     """Judge the letters as refine would now. Raises SetupError for a filter that takes too many."""

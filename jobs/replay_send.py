@@ -7,7 +7,7 @@ attempt finds in Kafka what the first has sent, and sends the rest. A plan that 
 before anything is sent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
@@ -65,11 +65,17 @@ def apply(context: Context, replays: Replays, replay_id: UUID) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done still, and all letters of the replay."""
+    """What is to be sent, what is to go back, and which letters were `sent` before."""
 
     verdicts: Sequence[Verdict]
     back: Sequence[Back]
-    letters: Sequence[str]
+    sent: Collection[str] = ()
+
+    @property
+    def letters(self) -> list[str]:
+        """All that are sent once this is done: no letter counts as sent that nobody sends."""
+        mine = [*(one.record.letter_id for one in self.verdicts), *(one.letter_id for one in self.back)]
+        return [*self.sent, *mine]
 
 
 def _begun(context: Context, replays: Replays, replay: Replay) -> Work:
@@ -84,9 +90,10 @@ def _begun(context: Context, replays: Replays, replay: Replay) -> Work:
         starts = reader.ends(one.record.contract.topic for one in plan.verdicts)
     finally:
         reader.close()
-    replays.begun(replay.replay_id, plan.ids, starts)
+    work = Work(plan.verdicts, plan.back)
+    replays.begun(replay.replay_id, work.letters, starts)
     fail_at(NAME, "before_write")
-    return Work(plan.verdicts, plan.back, plan.ids)
+    return work
 
 
 def _resumed(context: Context, replay: Replay) -> Work:
@@ -96,9 +103,9 @@ def _resumed(context: Context, replay: Replay) -> Work:
     sent = _sent(context, replay)
     left = tuple(name for name in letters if name not in sent)
     if not left:
-        return Work([], [], letters)
+        return Work([], [], sent)
     found = picked(context.settings, Wanted(ids=left), replay.patch)
-    return Work(judged(context, found.records)[0], found.back, letters)
+    return Work(judged(context, found.records)[0], found.back, sent)
 
 
 def _sent(context: Context, replay: Replay) -> set[str]:

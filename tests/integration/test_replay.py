@@ -26,6 +26,7 @@ from jobs.replay import Order, Replaying, replay
 from jobs.runtime import Runtime
 from local.postgres import dsn
 from sinks.base import Rejected
+from sources.letters.settle import discard
 from sources.letters.wanted import Wanted
 from tests.integration.jobs_harness import Sent, World, good
 from tests.integration.lake import Row
@@ -182,6 +183,24 @@ def test_what_was_cut_off_is_done_to_the_end_and_nothing_twice(
     replayed = {row["dead_letter_id"]: 1 for row in lake.letters() if row["status"] == "replayed"}
     assert (len(replayed), lake.sent_again()) == (8, replayed)
     assert quantities(lake) == {"api_calls": "21.000000"}
+
+
+def test_what_is_not_sent_after_all_does_not_count_as_sent(
+    lake: Lake, patch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(_: str, here: str) -> None:
+        if here == "before_write":
+            raise HeadwaterError("power cut")
+
+    number = uuid.UUID(lake.replay(patch=patch)["replay_id"])
+    with monkeypatch.context() as patched, pytest.raises(HeadwaterError, match="power cut"):
+        patched.setattr(replay_send, "fail_at", cut)
+        lake.replay(Wanted(), apply=number)
+    first, second = (row["dead_letter_id"] for row in lake.letters())
+    assert discard(lake.settings, [first]) == 1
+    assert lake.replay(Wanted(), apply=number)["applied"] == {"sent": 1, "refused_again": 0}
+    statuses = {row["dead_letter_id"]: row["status"] for row in lake.letters()}
+    assert statuses == {first: "discarded", second: "replayed"}
 
 
 def test_a_conversation_that_goes_on_for_days_is_counted_as_build_counts_it(lake: Lake) -> None:
