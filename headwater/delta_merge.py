@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 
 import pyarrow as pa
-from delta.tables import DeltaTable
-from pyspark.sql import DataFrame
+from delta.tables import DeltaMergeBuilder, DeltaTable
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from headwater import delta_log
 from headwater.locks import commit_lock
@@ -47,6 +48,36 @@ def replace_all(
     """
     same = " AND ".join(f"kept.{name} = made.{name}" for name in key)
     _merge(rows, settings, full_name, same, f"NOT ({unless})")
+
+
+def change_rows(
+    rows: DataFrame, settings: Settings, full_name: str, key: Sequence[str], only: Column
+) -> None:
+    """Each of `rows` takes the place of the row with its key, as it is; of a key that is `gone` none stays.
+
+    Keys that the table does not have are passed over, and so are rows of the table, `kept`, that are not
+    among the `only` ones.
+    """
+    said = {name: f"made.{name}" for name in rows.columns if name != GONE}
+    with commit_lock(settings.lake_root, full_name):
+        merge = _matched(rows, settings, full_name, key, only).whenMatchedDelete(f"made.{GONE}")
+        merge.whenMatchedUpdate(set=dict(said)).execute()
+
+
+def remove_rows(
+    rows: DataFrame, settings: Settings, full_name: str, key: Sequence[str], only: Column
+) -> None:
+    """The rows of the table with these keys go, of the `only` ones, which may look at `kept` and `made`."""
+    with commit_lock(settings.lake_root, full_name):
+        _matched(rows, settings, full_name, key, only).whenMatchedDelete().execute()
+
+
+def _matched(
+    rows: DataFrame, settings: Settings, full_name: str, key: Sequence[str], only: Column
+) -> DeltaMergeBuilder:
+    table = DeltaTable.forPath(rows.sparkSession, table_path(settings, full_name)).alias("kept")
+    same = F.expr(" AND ".join(f"kept.{name} = made.{name}" for name in key))
+    return table.merge(rows.alias("made"), same & only)
 
 
 def _set(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

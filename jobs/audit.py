@@ -14,12 +14,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headwater.errors import QualityError
-from headwater.ledger import high_water
+from headwater.ledger import high_water, rebuilding
 from headwater.tables import read_table
-from jobs.outcomes import PLACE, WRITTEN, outcome_rows
+from jobs.outcomes import WRITTEN, outcome_rows
 from jobs.queries import Context
 from schemas.contract import Contract, domain_contracts
-from schemas.tables import SILVER, bronze
+from schemas.tables import PLACE, SILVER, bronze
 from sources.registry import schemas_for
 from transformations.classify import classify
 from transformations.dedupe import identities
@@ -56,7 +56,7 @@ def _count(context: Context, domain: str, contracts: Sequence[Contract]) -> BySt
     topics = [F.lit(text) for c in contracts for topic in c.sources for text in (topic, c.stream)]
     stream = F.create_map(*topics)[F.col("topic")].alias("stream")
     raw = read_table(spark, settings, bronze(domain).full_name).where(stream.isNotNull())
-    done = _up_to(high_water(spark, settings, f"refine.{domain}"))
+    done = up_to(high_water(spark, settings, f"refine.{domain}"))
     sources = [topic for c in contracts for topic in c.sources]
     outcomes = outcome_rows(context, contracts).where(F.col("topic").isin(sources))
     # Kept, for each table of the lake that is read again costs a second.
@@ -100,7 +100,8 @@ def _by_stream(counted: DataFrame) -> ByStream:
     return {row.pop("stream"): {name: count or 0 for name, count in row.items()} for row in rows}
 
 
-def _up_to(done: dict[str, int]) -> Column:
+def up_to(done: dict[str, int]) -> Column:
+    """Whether a record is one of those up to the last offset of its topic-partition."""
     if not done:
         return F.lit(False)
     known = F.create_map(*[F.lit(part) for pair in done.items() for part in pair])
@@ -127,7 +128,7 @@ def _left_over(context: Context, contracts: Sequence[Contract], rows: DataFrame)
 def _ledger(context: Context, domain: str) -> ByStream:
     ledger = read_table(context.spark, context.settings, "ops.ledger")
     taken = F.when(F.col("query") == f"ingest.{domain}", F.col("in_rows"))
-    refined = F.col("query") == f"refine.{domain}"
+    refined = F.col("query").isin(f"refine.{domain}", rebuilding(domain))
     sums = [F.sum(F.when(refined, F.col(name))).alias(f"ledger_{name}") for name in ("in_rows", *OUTCOMES)]
     return _by_stream(ledger.groupBy("stream").agg(F.sum(taken).alias("ledger_ingested"), *sums))
 

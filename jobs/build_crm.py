@@ -20,6 +20,7 @@ from headwater.delta_log import count, read_days
 from headwater.delta_merge import GONE, replace_by_key
 from headwater.failpoints import fail_at
 from headwater.files import delete_folder
+from headwater.locks import commit_lock
 from headwater.metrics import EVENTS
 from headwater.settings import Settings
 from headwater.tables import checkpoint_path, ensure_table, frame_of, read_table, stream_table, table_path
@@ -91,12 +92,18 @@ class BuildCrm:
     def write(self, batch: DataFrame, batch_id: int) -> None:
         """Work out again all gold of the tenants that have news."""
         fail_at(self.name, "offsets")
-        tenants = batch.distinct().toArrow()
-        fail_at(self.name, "before_write")
-        if tenants.num_rows:
-            self._work_out(tenants)
+        self.count_again(batch)
         fail_at(self.name, "after_write")
         fail_at(self.name, "before_commit")
+
+    def count_again(self, rows: DataFrame) -> None:
+        """All of the tenants that have such rows, whether these came or went. One at a time: who has worked
+        out is not overtaken by who works out silver as it was before."""
+        tenants = rows.select("tenant_id").distinct().toArrow()
+        fail_at(self.name, "before_write")
+        if tenants.num_rows:
+            with commit_lock(self.context.settings.lake_root, self.name):
+                self._work_out(tenants)
 
     def _work_out(self, tenants: pa.Table) -> None:
         settings = self.context.settings

@@ -1,6 +1,7 @@
 """The command line of the jobs: options → settings, session, queries, status line."""
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -9,7 +10,9 @@ import typer
 
 from jobs import dead_letters, deliveries
 from jobs.launch import Launch, launch
-from jobs.letters_options import filtered
+from jobs.letters_options import filtered, time_of
+from jobs.rebuild import Order as Rebuild
+from jobs.rebuild_shadow import Span
 from jobs.replay import Order
 from sources.letters.wanted import Wanted
 
@@ -300,6 +303,47 @@ def replay(
     order = Launch("replay", (), True, run_id, dry_run, status_file, env)
     asked = replace(wanted, ids=tuple(id or ()))
     launch(replace(order, replay=Order(asked, patch, apply, yes, why.strip())))
+
+
+@app.command()
+def rebuild(
+    stream: Annotated[str | None, typer.Option(help="The stream, for example lead.ingest.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=time_of, metavar="TIME", help="What came then or later; ISO 8601, UTC."),
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(parser=time_of, metavar="TIME", help="What came before then.")
+    ] = None,
+    plan: Plan = False,
+    apply: Apply = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it at once; needs --why.")] = False,
+    why: Annotated[str, typer.Option(help="Why, for who asks later; no personal data.")] = "",
+    run_id: RunId = None,
+    dry_run: DryRun = False,
+    status_file: StatusFile = None,
+    env: Env = None,
+) -> None:
+    """Decide again what bronze has of a stream, by today's code, contract and rules of tenants: silver, dead
+    letters, gold and destinations.
+
+    Without --yes it is only planned: how many records become what, why some fail, which keys of gold would
+    move from what to what, and what each destination would get. --apply does a plan, or refuses (exit 3)
+    where what it names has moved since. Streams may run on. Cut off, it is ended by --apply; twice is once.
+    """
+    if apply and (stream or since or until or plan or yes):
+        raise typer.BadParameter("--apply does a plan as it is: give nothing else but --why")
+    if not apply and not (stream and since and until):
+        raise typer.BadParameter("give --stream, --since and --until, or --apply")
+    if since and until and since >= until:
+        raise typer.BadParameter("--since is not before --until")
+    if plan and yes:
+        raise typer.BadParameter("--plan does nothing, --yes does it: give one of them")
+    if (yes or apply) and not why.strip():
+        raise typer.BadParameter("what changes tables needs --why TEXT")
+    span = Span(stream, since, until) if stream and since and until else None
+    order = Launch("rebuild", (), True, run_id, dry_run, status_file, env)
+    launch(replace(order, rebuild=Rebuild(span, apply, yes, why.strip())))
 
 
 @app.command()

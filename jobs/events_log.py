@@ -17,12 +17,12 @@ from headwater.errors import SetupError
 from headwater.failpoints import fail_at
 from headwater.files import delete_folder
 from headwater.metrics import EVENTS
-from headwater.offsets import Span, merged, span_of, within
+from headwater.offsets import Span, counted_ranges, merged, span_of, within
 from headwater.tables import checkpoint_path, ensure_table, read_table, stream_table
-from jobs.outcomes import PLACE, SOURCE, placed, tables_of
+from jobs.outcomes import placed, tables_of
 from jobs.queries import Context
 from schemas.contract import domain_contracts
-from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, SILVER, Table, bronze
+from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, PLACE, SILVER, SOURCE, Table, bronze
 from sinks.postgres_events import LogSink
 from sources.registry import RegistrySchemas
 from transformations.classify import classify
@@ -80,6 +80,16 @@ class EventsLog:
             EVENTS.labels(self.name, self.domain, "delivered").inc(written.rows)
         fail_at(self.name, "after_write")
         fail_at(self.name, "before_commit")
+
+    def tell_anew(self, decided: DataFrame) -> int:
+        """Tell the log again of the records of a rebuild, which may be other things now; of how many."""
+        self.sink.setup()
+        ranges = counted_ranges(decided).items()
+        spans = [span_of(place, counted.first, counted.last) for place, counted in ranges]
+        if not spans:
+            return 0
+        mine = self._rows(spans).join(decided.select(*_renamed()), [*SOURCE], "left_semi")
+        return self.sink.tell_anew(mine).rows
 
     @property
     def _silver_tables(self) -> list[Table]:

@@ -18,9 +18,8 @@ from pyspark.sql import functions as F
 from headwater.tables import frame_of, read_few, read_table
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import SILVER
+from schemas.tables import PLACE, SILVER, SOURCE
 
-_PLACE = ("topic", "partition", "offset")
 # So many events are looked up from the driver, of a local lake.
 _FEW = 20_000
 
@@ -46,10 +45,10 @@ def _again(context: Context, contract: Contract, batch: DataFrame, count: int) -
     table, names = SILVER[contract.stream], list(contract.key_columns)
     key = [F.col(f"{table.name}.{name}").alias(name) for name in names]
     mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream) & ~F.col("written")
-    new = batch.where(mine).select("dedupe_hash", "tenant_id", *key, *_PLACE)
-    identity, place = ["tenant_id", *names], [f"source_{part}" for part in _PLACE]
+    new = batch.where(mine).select("dedupe_hash", "tenant_id", *key, *PLACE)
+    identity = ["tenant_id", *names]
     if count > _FEW or context.settings.lake_is_remote:
-        there = read_table(context.spark, context.settings, table.full_name).select(*identity, *place)
+        there = read_table(context.spark, context.settings, table.full_name).select(*identity, *SOURCE)
         return new.join(there, identity).where(~_same_place()).select("dedupe_hash").distinct().toArrow()
     return in_silver(context, contract, new.toArrow())
 
@@ -60,14 +59,15 @@ def in_silver(context: Context, contract: Contract, few: pa.Table) -> pa.Table:
     Columns of `few`: dedupe_hash, tenant_id, the contract's key columns, topic, partition, offset.
     """
     names = list(contract.key_columns)
-    identity, place = ["tenant_id", *names], [f"source_{part}" for part in _PLACE]
+    identity = ["tenant_id", *names]
     wanted = (names[0], few[names[0]].to_pylist())
     table = SILVER[contract.stream].full_name
-    there = read_few(context.spark, context.settings, table, [*identity, *place], wanted)
+    there = read_few(context.spark, context.settings, table, [*identity, *SOURCE], wanted)
     found = few.join(there, identity, join_type="inner")
-    elsewhere = reduce(pc.or_, [pc.not_equal(found[part], found[f"source_{part}"]) for part in _PLACE])
+    places = zip(PLACE, SOURCE, strict=True)
+    elsewhere = reduce(pc.or_, [pc.not_equal(found[ours], found[theirs]) for ours, theirs in places])
     return found.filter(elsewhere).group_by("dedupe_hash").aggregate([])
 
 
 def _same_place() -> Column:
-    return reduce(and_, [F.col(part) == F.col(f"source_{part}") for part in _PLACE])
+    return reduce(and_, [F.col(ours) == F.col(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)])

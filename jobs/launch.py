@@ -22,6 +22,7 @@ from headwater.tables import table_version
 from jobs.faults import translate
 from jobs.loops import loops
 from jobs.queries import Context
+from jobs.rebuild import Order as Rebuild
 from jobs.registry import JOBS
 from jobs.replay import Order
 from jobs.runs import finished_before, record_run
@@ -61,6 +62,7 @@ class Launch:
     last_hour: str | None = None
     verify: bool = False
     replay: Order | None = None
+    rebuild: Rebuild | None = None
     sample: int | None = None
     show: int = 5
     repair: bool = False
@@ -72,7 +74,7 @@ class Launch:
         sampled = f"sample-{self.sample}" if self.sample else None
         more = [self.to, *flags, sampled, self.tenant, self.dataset, self.file, self.table, *self.tables]
         more += [self.month, self.day, self.metric, self.first_hour, self.last_hour]
-        more += [self.replay.name] if self.replay else []
+        more += [one.name for one in (self.replay, self.rebuild) if one]
         return ".".join([self.job, *self.domains, *filter(None, more)])
 
 

@@ -11,7 +11,8 @@ import typer
 from sources.letters.wanted import STATUSES, Wanted, moment
 
 
-def _time(text: str) -> datetime:
+def time_of(text: str) -> datetime:
+    """An option that is a time. Raises BadParameter."""
     try:
         return moment(text)
     except ValueError:
@@ -43,10 +44,10 @@ FILTER: dict[str, Any] = {
     ],
     "since": Annotated[
         datetime | None,
-        typer.Option(parser=_time, metavar="TIME", help="Only what failed then or later; ISO 8601, UTC."),
+        typer.Option(parser=time_of, metavar="TIME", help="Only what failed then or later; ISO 8601, UTC."),
     ],
     "until": Annotated[
-        datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only what failed before then.")
+        datetime | None, typer.Option(parser=time_of, metavar="TIME", help="Only what failed before then.")
     ],
 }
 Command = Callable[..., None]

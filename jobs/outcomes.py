@@ -12,12 +12,10 @@ from pyspark.sql import functions as F
 from headwater.tables import read_table
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import DEAD_LETTERS, FILTERED, SILVER, Table
+from schemas.tables import DEAD_LETTERS, FILTERED, PLACE, SILVER, SOURCE, Table
 from transformations.dead_letters import STAGES
 from transformations.dedupe import identity_of
 
-PLACE = ("topic", "partition", "offset")
-SOURCE = tuple(f"source_{part}" for part in PLACE)
 WRITTEN = ("silver", "dead", "filtered")
 
 

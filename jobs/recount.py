@@ -57,6 +57,19 @@ def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
     return with_gone(mine, gone)
 
 
+def handed_on(made: pa.Table, before: pa.Table, key: Sequence[str]) -> pa.Table:
+    """What was made of keys, as rows that others are counted of: of a key that is `gone` the row that was.
+
+    `before` are the rows of these keys, or of more, that gold had.
+    """
+    gone = made.filter(made[GONE]).select(key)
+    if not gone.num_rows:
+        return made
+    there = made.filter(pc.invert(made[GONE])).drop_columns([GONE])
+    was = before.join(gone.cast(before.select(key).schema), list(key), join_type="left semi")
+    return with_gone(there, was.select(there.column_names))
+
+
 def with_gone(rows: pa.Table, keys: pa.Table) -> pa.Table:
     """Rows of gold, and keys of those that are `gone`, as they are replaced."""
     tables = [

@@ -15,10 +15,10 @@ from pyspark.sql import functions as F
 from headwater.ledger import high_water
 from headwater.log import logger
 from headwater.tables import is_empty, read_table
-from jobs.outcomes import PLACE, outcome_rows, tables_of
+from jobs.outcomes import outcome_rows, tables_of
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import SILVER
+from schemas.tables import PLACE, SILVER
 from transformations.dedupe import identities
 
 _log = logger(__name__)

@@ -6,19 +6,22 @@ out.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import cached_property
 
 import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from headwater.clock import utc_now
 from headwater.errors import HeadwaterError
 from headwater.execution import batch_numbers, busy, query_id
 from headwater.failpoints import fail_at, fail_during
 from headwater.ledger import Entry, write_ledger
+from headwater.locks import commit_lock
 from headwater.metrics import DEAD, EVENTS, WARNED
 from headwater.offsets import last_offsets, observe_places, observed_ranges
-from headwater.tables import append_once, append_rows, ensure_table, stream_table
+from headwater.tables import append_once, append_rows, ensure_table, properties, stream_table
 from headwater.version import CODE_VERSION
 from jobs.accounting import (
     KEPT_OR_LEFT_OUT,
@@ -36,7 +39,7 @@ from jobs.queries import Context
 from jobs.recovery import Recovery
 from jobs.resume import Mark, Resume
 from jobs.runs import record_decision
-from schemas.contract import domain_contracts
+from schemas.contract import Contract, domain_contracts
 from schemas.overlay import overlaid
 from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, SILVER, Table, bronze
 from sources.registry import schemas_for
@@ -49,6 +52,8 @@ from transformations.dedupe import first_within, sent_again, stamped
 TENANTS = 10_000
 # So little is written from the driver, of all streams at once: for each table it takes half a second less.
 FEW_ROWS = 20_000
+# A property of a table of silver: when records that were refused before last came into it by a rebuild.
+REBUILT = "headwater.rebuilt"
 FEW_BYTES = 16 << 20
 
 
@@ -100,7 +105,12 @@ class Refine:
         return seen.transform(first_within(widest))
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
-        """Count, check the sum, then append to the tables, to the ledger last."""
+        """Count, check the sum, then append to the tables, to the ledger last. No rebuild changes them
+        meanwhile."""
+        with commit_lock(self.context.settings.lake_root, self.name):
+            self._write(batch, batch_id)
+
+    def _write(self, batch: DataFrame, batch_id: int) -> None:
         this = query_id(batch)
         fail_at(self.name, "offsets")
         fail_during(self.name, "task", lambda: busy(self.context.spark))
@@ -132,16 +142,26 @@ class Refine:
 
     def _first_ever(self, rows: DataFrame, balance: Balance, this: str) -> tuple[DataFrame, Balance]:
         """Where the window does not decide, what silver has already is a duplicate: events of streams that
-        have each once for ever, and those that were sent again."""
+        have each once for ever, those that were sent again, and all of a stream that was rebuilt within its
+        window: of records that came into silver that way the dedupe knows nothing."""
         replays = int(balance.numbers.observed["replayed"])
         for contract in self.contracts:
             count = balance.size("silver", contract.stream).rows
-            asked = F.lit(True) if contract.unique_for_ever else F.col("replayed")
-            if count and (contract.unique_for_ever or replays):
+            every = contract.unique_for_ever or (count and self._was_rebuilt(contract))
+            asked = F.lit(True) if every else F.col("replayed")
+            if count and (every or replays):
                 found = without_earlier(self.context, contract, rows, asked, count)
                 balance = balance if found is rows else self._balance(found, this)
                 rows = found
         return rows, balance
+
+    def _was_rebuilt(self, contract: Contract) -> bool:
+        settings, table = self.context.settings, SILVER[contract.stream].full_name
+        if settings.lake_is_remote:
+            return False
+        moment = properties(self.context.spark, settings, table).get(REBUILT)
+        window = pd.Timedelta(contract.dedupe_window)
+        return moment is not None and utc_now() - datetime.fromisoformat(moment) <= window
 
     def _balance(self, rows: DataFrame, this: str) -> Balance:
         groups = count_groups(rows)

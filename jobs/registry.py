@@ -29,6 +29,7 @@ from jobs.loops import enabled_loops, loops
 from jobs.maintain import maintain
 from jobs.migrate import migrate
 from jobs.queries import Context, Loop, Query
+from jobs.rebuild import rebuild
 from jobs.reconcile import Wanted, reconcile
 from jobs.refine import Refine
 from jobs.replay import Replaying, replay
@@ -150,6 +151,10 @@ def _replay(context: Context, order: Any) -> dict[str, Any]:
     return replay(context, order.replay)
 
 
+def _rebuild(context: Context, order: Any) -> dict[str, Any]:
+    return rebuild(context, order.rebuild)
+
+
 def _audit(context: Context, order: Any) -> dict[str, Any]:
     return {"audit": audit(context, order.domains[0])}
 
@@ -194,5 +199,6 @@ JOBS: dict[str, Callable[[Context, Any], dict[str, Any] | None]] = {
     "archive": _archive,
     "maintain": _maintain,
     "replay": _replay,
+    "rebuild": _rebuild,
     "report": _report,
 }

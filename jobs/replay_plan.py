@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from headwater.version import CODE_VERSION
-from jobs import replay_gold, replay_shadow
+from jobs import gold_moves, replay_shadow
+from jobs.gold_moves import Moved
 from jobs.loops import enabled
 from jobs.queries import Context
-from jobs.replay_gold import Moved
 from jobs.replay_letters import Back, Picked, picked
 from jobs.replay_shadow import Verdict
 from schemas.gold import BILLING_USAGE
@@ -43,13 +43,13 @@ def planned(context: Context, wanted: Wanted, patch: Patch | None) -> Plan:
     found = picked(context.settings, wanted, patch)
     verdicts, silver = replay_shadow.judged(context, found.records)
     rows = {table: new.num_rows for table, new in silver.items()}
-    gold = replay_gold.moved(context, silver)
+    gold = gold_moves.moved(context, silver)
     versions = {record.contract.stream: record.contract.version for record in found.records}
     report = {
         **_outcomes(found, verdicts),
         "silver": {table.full_name: count for table, count in rows.items()},
-        "gold": {name: _told(moved) for name, moved in gold.items() if moved},
-        "worked_out_again": replay_gold.worked_out_again(silver),
+        "gold": {name: told(moved) for name, moved in gold.items() if moved},
+        "worked_out_again": gold_moves.worked_out_again(silver),
         "billing_hours": len(gold.get(BILLING_USAGE.full_name, ())),
         "sinks": _sinks(context, found.back, verdicts, rows, gold),
         "code_version": CODE_VERSION,
@@ -83,7 +83,8 @@ def _outcomes(found: Picked, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     }
 
 
-def _told(moved: Sequence[Moved]) -> dict[str, Any]:
+def told(moved: Sequence[Moved]) -> dict[str, Any]:
+    """A gold table's part of a plan: how many rows would be others, and the first of them."""
     some = [{"key": one.key, "before": one.before, "after": one.after} for one in moved[:TOLD]]
     return {"keys": len(moved), "moved": some}
 

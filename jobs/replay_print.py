@@ -30,6 +30,11 @@ def lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {count} are not sent: {why}"
     for table, count in plan["silver"].items():
         yield f"  {table} gets {count} rows"
+    yield from effects(plan)
+
+
+def effects(plan: Mapping[str, Any]) -> Iterator[str]:
+    """What gold and the destinations would have of it."""
     for table, found in plan["gold"].items():
         yield f"  {table}: {found['keys']} rows would be others"
         for row in found["moved"][:_SHOWN]:

@@ -11,9 +11,9 @@ from headwater.errors import SetupError
 from headwater.log import logger
 from headwater.offsets import Span, merged, within
 from headwater.tables import read_table
-from jobs.outcomes import SOURCE
 from jobs.queries import Context
 from jobs.replay_letters import Back
+from schemas.tables import SOURCE
 from sinks.registry import SINKS
 from sinks.webhook.overview import Overview, Wanted
 

@@ -15,10 +15,10 @@ from pyspark.sql import functions as F
 from headwater.log import logger
 from headwater.offsets import Ranges, span_of, within
 from headwater.tables import was_appended
-from jobs.outcomes import PLACE, outcome_rows, tables_of
+from jobs.outcomes import outcome_rows, tables_of
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import LEDGER, Table
+from schemas.tables import LEDGER, PLACE, Table
 
 Mark = tuple[str, int]
 _log = logger(__name__)

@@ -8,10 +8,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headwater.tables import read_table
-from jobs.outcomes import PLACE, outcome_rows, placed
+from jobs.outcomes import outcome_rows, placed
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import SILVER, bronze
+from schemas.tables import PLACE, SILVER, bronze
 
 
 def trace(

@@ -12,6 +12,9 @@ LINEAGE = """
   tenant_id STRING, row_version BIGINT, event_time TIMESTAMP, ingested_at TIMESTAMP, refined_at TIMESTAMP,
   source_topic STRING, source_partition INT, source_offset BIGINT, extras STRING
 """
+# Where a record lies in Kafka, as bronze names it, and as all tables after it do.
+PLACE = ("topic", "partition", "offset")
+SOURCE = tuple(f"source_{part}" for part in PLACE)
 _SILVER_STATISTICS = (
     "tenant_id",
     "row_version",

@@ -100,9 +100,9 @@ class EventsSink(PostgresSink):
             connection.execute(sql.SQL("TRUNCATE {}").format(IDS))
 
 
-class _Anew(EventsSink):
-    """A staging table, written by its owner, who may delete: what is there of a staged event goes first, and
-    its id with it, in the transaction that enters it again. Whoever brings the event meanwhile waits."""
+class _Forgetting(EventsSink):
+    """A table of the CRM, written by its owner, who may delete: something that is there of the staged rows
+    goes first, in the transaction that enters them again."""
 
     def _connected(self) -> AbstractContextManager[Connection]:
         return self._connected_as_owner()
@@ -113,7 +113,16 @@ class _Anew(EventsSink):
         return super()._enter(connection, span)
 
     @cached_property
-    def _forgetting(self) -> tuple[sql.Composed, sql.Composed]:
+    def _forgetting(self) -> tuple[sql.Composed, ...]:
+        raise NotImplementedError
+
+
+class _Anew(_Forgetting):
+    """A staging table. What is there of a staged event goes, and its id with it. Whoever brings the event
+    meanwhile waits."""
+
+    @cached_property
+    def _forgetting(self) -> tuple[sql.Composed, ...]:
         form = (
             "DELETE FROM {} AS kept USING {} AS staged"
             " WHERE staged.attempt = %s AND staged.n BETWEEN %s AND %s"
@@ -153,10 +162,39 @@ class LogSink(EventsSink):
             columns=names(self._columns),
         )
 
+    def tell_anew(self, batch: DataFrame) -> Written:
+        """As `write`, but what the log has of these records goes first, whatever became of them then."""
+        return _ToldAnew(*self._made_of).write(batch)
+
     def reset(self) -> None:
         """Empty the log and its counts. Ids stay."""
         with self._connected() as connection:
             connection.execute(sql.SQL("TRUNCATE {}, {}").format(self._table, COUNTS))
+
+
+class _ToldAnew(_Forgetting, LogSink):
+    """The log. What it has of the staged records goes, out of its counts, too, and the ids that it gave."""
+
+    @cached_property
+    def _forgetting(self) -> tuple[sql.Composed, ...]:
+        staged = sql.SQL(
+            "USING {staging} AS staged WHERE staged.attempt = %s AND staged.n BETWEEN %s AND %s"
+            " AND kept.topic = staged.source_topic AND kept.partition = staged.source_partition::int"
+            ' AND kept."offset" = staged.source_offset::bigint'
+        ).format(staging=self._staging)
+        row = sql.SQL(
+            "WITH gone AS (DELETE FROM {table} AS kept {staged}"
+            " RETURNING kept.organization_id, kept.processing_status), less AS (SELECT organization_id,"
+            " processing_status, count(*) AS events FROM gone GROUP BY 1, 2 ORDER BY 1, 2)"
+            " UPDATE {counts} AS sums SET events = sums.events - less.events FROM less"
+            " WHERE sums.organization_id = less.organization_id"
+            " AND sums.processing_status = less.processing_status"
+        )
+        told = sql.SQL("DELETE FROM {ids} AS kept {staged} AND kept.topic = {wildcard}")
+        return (
+            row.format(table=self._table, staged=staged, counts=COUNTS),
+            told.format(ids=IDS, staged=staged, wildcard=sql.Literal(WILDCARD)),
+        )
 
 
 def _picked(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
@@ -22,7 +22,7 @@ from headwater.identity import fingerprint, record_hash, row_version
 from headwater.worker import forget_archives, keep_for_good
 from schemas.avro import SchemaOf, decoder
 from schemas.contract import Contract
-from schemas.tables import LETTER_PAYLOAD_BYTES, LINEAGE, SILVER
+from schemas.tables import LETTER_PAYLOAD_BYTES, LINEAGE, PLACE, SILVER
 from transformations.refused import Header, refused
 from transformations.registry import NORMALISE
 from transformations.validate import told
@@ -33,8 +33,7 @@ _DOMAINS_REMEMBERED = 16
 # Records are judged so many at a time: few enough for all that is made of them to stay in a core's cache.
 _AT_ONCE = 1_000
 _as_headers = msgspec.json.Decoder(list[Header])
-_RECORD = ("topic", "partition", "offset")
-_PLACE = (*_RECORD, "ingested_at")
+_PLACE = (*PLACE, "ingested_at")
 _LINEAGE = ("tenant_id", "row_version", "event_time", "ingested_at", "refined_at")
 # What refine knows of a record before it is judged.
 _THROUGH = {"refined_at": "TIMESTAMP", "accounted": "BOOLEAN", "replayed": "BOOLEAN"}
@@ -81,13 +80,20 @@ def classified(
 def silver_rows(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     """Outcome rows → the rows of this stream's silver table, in its order."""
     mine = (F.col("outcome") == "silver") & (F.col("stream") == contract.stream)
-    place = [F.col(part).alias(f"source_{part}") for part in _RECORD]
-    columns = [F.col(f"{SILVER[contract.stream].name}.*"), *map(F.col, _LINEAGE), *place, F.col("extras")]
+    columns = [made.alias(name) for name, made in silver_columns(contract).items()]
 
     def apply(outcomes: DataFrame) -> DataFrame:
         return outcomes.where(mine).select(*columns)
 
     return apply
+
+
+def silver_columns(contract: Contract) -> dict[str, Column]:
+    """Where outcome rows have each column of the stream's silver table, in its order."""
+    table = SILVER[contract.stream]
+    elsewhere = {name: F.col(name) for name in (*_LINEAGE, "extras")}
+    elsewhere |= {f"source_{part}": F.col(part) for part in PLACE}
+    return {name: elsewhere.get(name, F.col(f"{table.name}.{name}")) for name in table.names}
 
 
 def silver_table(contract: Contract, outcomes: pa.Table) -> pa.Table:
@@ -97,7 +103,7 @@ def silver_table(contract: Contract, outcomes: pa.Table) -> pa.Table:
     own = rows[SILVER[contract.stream].name].combine_chunks()
     columns = dict(zip([part.name for part in own.type], own.flatten(), strict=True))
     columns |= {name: rows[name] for name in _LINEAGE}
-    columns |= {f"source_{part}": rows[part] for part in _RECORD}
+    columns |= {f"source_{part}": rows[part] for part in PLACE}
     return pa.table({**columns, "extras": rows["extras"]})
 
 
@@ -186,7 +192,7 @@ class Classifier:
     def _others(self, batch: pa.RecordBatch, stream: str, found: list[Unsound]) -> pa.RecordBatch:
         dead = pa.array([one.outcome == "dead" for one in found])
         values = batch.column("value")
-        places = zip(*[batch.column(part).to_pylist() for part in _RECORD], strict=True)
+        places = zip(*[batch.column(part).to_pylist() for part in PLACE], strict=True)
         made = {
             "outcome": [one.outcome for one in found],
             "tenant_id": [one.tenant_id for one in found],

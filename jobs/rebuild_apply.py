@@ -1,0 +1,127 @@
+"""A rebuild's decisions are carried out: silver, ops.dead_letters, ops.filtered and ops.ledger first, while
+refine waits between two of its batches; then gold is counted again.
+
+Keyed by the record's place. Safe to run again: rows are changed and taken away by place, and come under the
+rebuild's mark, once. Rows that change or go are commits that streams pass over, so gold and destinations are
+told of here; rows that come are appended, and go the way of all others.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headwater.clock import utc_now
+from headwater.delta_merge import GONE, change_rows, remove_rows
+from headwater.errors import QualityError
+from headwater.failpoints import fail_at
+from headwater.ledger import Entry, rebuilding, write_ledger
+from headwater.offsets import counted_ranges, span_of, within
+from headwater.tables import append_once, ensure_table, read_table, set_property
+from headwater.version import CODE_VERSION
+from jobs.build import BUILT, Build
+from jobs.build_crm import SOURCES as CRM_SOURCES
+from jobs.build_crm import BuildCrm
+from jobs.outcomes import tables_of
+from jobs.queries import Context
+from jobs.refine import REBUILT
+from schemas.contract import Contract
+from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, PLACE, SILVER, SOURCE
+from transformations.dead_letters import STAGES, to_dead_letters, to_filtered
+from transformations.rebuilt import coming_rows, kept, leaving_rows, new_rows, other_rows, stale
+
+NAME = "rebuild"
+
+
+def check(context: Context, contract: Contract, decided: DataFrame) -> None:
+    """Raises QualityError where the tables have moved since it was planned. Nobody refines meanwhile."""
+    spark, settings = context.spark, context.settings
+    there = within([span_of(place, r.first, r.last) for place, r in counted_ranges(decided).items()], *SOURCE)
+    silver = read_table(spark, settings, SILVER[contract.stream].full_name)
+    letters, filtered = (
+        read_table(spark, settings, table.full_name).where(there & (F.col("stream") == contract.stream))
+        for table in (DEAD_LETTERS, FILTERED)
+    )
+    now = kept(contract, silver.where(there), letters, filtered)
+    if found := decided.transform(stale(contract, now, silver)).count():
+        raise QualityError(
+            f"{found} of the records are in silver, or among the dead letters, otherwise than when it was "
+            "planned. Nothing was changed; plan it again"
+        )
+
+
+def change_lake(context: Context, contract: Contract, rebuild_id: UUID, decided: DataFrame) -> None:
+    """What each record is now is where it belongs, and the ledger says so."""
+    settings, table = context.settings, SILVER[contract.stream]
+    mark = (rebuild_id.hex, 0)
+    places = _places(decided)
+    fail_at(NAME, "before_write")
+    gone = decided.where("was = 'silver' AND outcome != 'silver'").transform(leaving_rows)
+    changes = decided.transform(other_rows(contract)).withColumn(GONE, F.lit(False))
+    changes = changes.unionByName(gone.withColumn(GONE, F.lit(True)))
+    change_rows(changes, settings, table.full_name, SOURCE, places)
+    fail_at(NAME, "in_transaction")
+    _replace_beside(context, contract, decided, mark, places)
+    # From here on refine asks silver, for what it remembers of these records is that they were refused.
+    set_property(context.spark, settings, table.full_name, REBUILT, utc_now().isoformat())
+    append_once(decided.transform(new_rows(contract)), settings, table.full_name, *mark)
+    query = rebuilding(contract.domain)
+    ensure_table(context.spark, settings, LEDGER)
+    write_ledger(context.spark, settings, query, *mark, corrections(contract, decided))
+    context.written.update((*(one.full_name for one in tables_of([contract])), LEDGER.full_name))
+    fail_at(NAME, "after_write")
+
+
+def _replace_beside(
+    context: Context, contract: Contract, decided: DataFrame, mark: tuple[str, int], places: Column
+) -> None:
+    """Letters, and rows of what was filtered: those of before go, those of now come."""
+    stages = ", ".join(f"'{stage}'" for stage in STAGES)
+    letters = to_dead_letters(CODE_VERSION, {contract.stream: contract.version})
+    beside = (
+        ("dead", DEAD_LETTERS, letters, f"kept.stage IN ({stages}) AND kept.failed_at != made.refined_at"),
+        ("filtered", FILTERED, to_filtered(CODE_VERSION), "kept.refined_at != made.refined_at"),
+    )
+    for outcome, table, made, older in beside:
+        named = [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]
+        gone = decided.where(F.col("was") == outcome).select(*named, "refined_at")
+        # What came under the mark of this rebuild stays, when it is done again.
+        remove_rows(gone, context.settings, table.full_name, SOURCE, places & F.expr(older))
+        append_once(decided.transform(made), context.settings, table.full_name, *mark)
+
+
+def corrections(contract: Contract, decided: DataFrame) -> list[Entry]:
+    """By tenant: one less of what records were, one more of what they are. Each entry adds up."""
+    found: dict[str | None, Entry] = {}
+    counted = decided.groupBy("was_tenant", "was", "tenant_id", "outcome").count().collect()
+    for before, was, tenant, outcome, count in counted:
+        for whose, name, more in ((before, was, -count), (tenant, outcome, count)):
+            entry = found.setdefault(whose, Entry(contract.stream, whose))
+            entry.in_rows += more
+            setattr(entry, name, getattr(entry, name) + more)
+    return list(found.values())
+
+
+def count_again(context: Context, contract: Contract, decided: DataFrame) -> None:
+    """All keys of gold that rows touch which came, went or changed; of closed months what moved is billed in
+    the open one."""
+    table = SILVER[contract.stream]
+    rows = decided.transform(coming_rows(contract)).unionByName(decided.transform(leaving_rows))
+    if table.name in BUILT:
+        Build(context, table.name).count_again(rows)
+    if table in CRM_SOURCES:
+        BuildCrm(context).count_again(rows)
+
+
+def told(decided: DataFrame) -> dict[str, Any]:
+    """What was done, in numbers: what records were and are."""
+    counted = decided.groupBy("was", "outcome").count().collect()
+    return {f"{was} → {outcome}": count for was, outcome, count in sorted(counted)}
+
+
+def _places(decided: DataFrame) -> Column:
+    """Rows of the table that may be meant: no file need be read of which the log says that it has none."""
+    ranges = counted_ranges(decided).items()
+    spans = [span_of(place, counted.first, counted.last) for place, counted in ranges]
+    return within(spans, *[f"kept.{name}" for name in SOURCE])

@@ -1,0 +1,262 @@
+"""What bronze has is decided again, after a rule came or went, or code was mended.
+
+Each record has one outcome before and after, the ledger adds up, and gold is what a count of all of silver
+gives.
+"""
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from headwater.errors import QualityError, SetupError
+from headwater.tables import table_path
+from jobs import rebuild as job
+from jobs import rebuild_apply
+from jobs.audit import audit
+from jobs.build import Build
+from jobs.rebuild import Order, rebuild
+from jobs.rebuild_shadow import Span
+from jobs.refine import Refine
+from sources.letters.settle import discard
+from tests.conftest import settings_at
+from tests.flow.usage_lake import ARRIVED, CONTRACT, UsageLake, used
+from tests.integration.lake import Row
+
+THEN = ARRIVED - timedelta(hours=2)
+ALL = Span(CONTRACT.stream, ARRIVED, ARRIVED + timedelta(seconds=1))
+OVERLAY = """
+filters:
+  acme: [{name: no-tests, drop: [{property: /metric, enum: [{value: test}]}]}]
+rules:
+  acme: [{property: /model, logicalTypeOptions: {maxLength: 5}}]
+"""
+MIXED = [
+    used("a", THEN),
+    used("b", THEN, metric="test"),
+    used("c", THEN, model="a long name"),
+    used("b", THEN, metric="test"),
+    used("d", THEN, metric="test", account_id="globex"),
+    used("a", THEN),
+    used("e", THEN, metric="test", model="a long name"),
+]
+JUDGED = {"silver": [0, 4], "dead": [2], "filtered": [1, 3, 6]}
+FREE = {"silver": [0, 1, 2, 4, 6], "dead": [], "filtered": []}
+
+
+class Crash(Exception):
+    """In place of a SIGKILL."""
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path) -> Iterator[UsageLake]:
+    """Events, refined and counted by the rules of a tenant."""
+    (tmp_path / "overlays").mkdir()
+    settings = settings_at(tmp_path)
+    streams = settings.streams.model_copy(update={"overlays": tmp_path / "overlays"})
+    made = UsageLake(spark, settings.model_copy(update={"streams": streams}))
+    ruled(made)
+    made.arrive(MIXED)
+    made.run(Refine, Build)
+    yield made
+    shutil.rmtree(tmp_path)
+
+
+def ruled(lake: UsageLake, rules: str = OVERLAY) -> None:
+    folder = lake.settings.streams.overlays
+    assert folder
+    (folder / f"{CONTRACT.stream}.yaml").write_text(rules)
+
+
+def freed(lake: UsageLake) -> None:
+    """The tenant's rules go."""
+    folder = lake.settings.streams.overlays
+    assert folder
+    (folder / f"{CONTRACT.stream}.yaml").unlink()
+
+
+def plan(lake: UsageLake, span: Span = ALL) -> tuple[UUID, dict[str, Any]]:
+    found = rebuild(lake.context(), Order(span))
+    return UUID(found["rebuild_id"]), found["plan"]
+
+
+def apply(lake: UsageLake, number: UUID) -> dict[str, Any]:
+    applied: dict[str, Any] = rebuild(lake.context(), Order(apply=number, why="a test"))["applied"]
+    return applied
+
+
+def do(lake: UsageLake, span: Span = ALL) -> dict[str, Any]:
+    number, _ = plan(lake, span)
+    return apply(lake, number)
+
+
+def outcomes(lake: UsageLake) -> dict[str, list[int]]:
+    """The offsets in each table, once the sum was proved."""
+    found = audit(lake.context(), "interactions")[CONTRACT.stream]
+    assert found["bronze"] == lake.arrived
+    tables = {"silver": "silver.usage", "dead": "ops.dead_letters", "filtered": "ops.filtered"}
+    return {name: sorted(row["source_offset"] for row in lake.table(table)) for name, table in tables.items()}
+
+
+def billed(lake: UsageLake) -> dict[tuple[str, str], str]:
+    """Gold, once it was held against a count of all of silver."""
+
+    def told() -> list[Row]:
+        names = ("tenant_id", "metric", "window_start", "quantity", "events")
+        return [{name: row[name] for name in names} for row in lake.table("gold.billing_usage")]
+
+    before = told()
+    lake.run(Build, from_start=True)
+    assert told() == before
+    return {(row["tenant_id"], row["metric"]): str(row["quantity"]) for row in before}
+
+
+def test_rules_that_go_and_come_back_leave_what_refine_would_have_made_of_it(lake: UsageLake) -> None:
+    assert outcomes(lake) == JUDGED
+    freed(lake)
+    number, told = plan(lake)
+    assert told["moves"] == {
+        "dead → silver": 1, "filtered → duplicate": 1, "filtered → silver": 2,
+    }  # fmt: skip
+    assert (told["records"], told["unchanged"], told["silver"]) == (
+        7, 3, {"silver.usage": {"new": 3, "other": 0, "gone": 0}},
+    )  # fmt: skip
+    moved = told["gold"]["gold.billing_usage"]["moved"]
+    said = [
+        (row["key"]["metric"], row["before"] and row["before"]["quantity"], row["after"]) for row in moved
+    ]
+    assert [(metric, before, after["quantity"]) for metric, before, after in said] == [
+        ("api_calls", "1.000000", "2.000000"), ("test", None, "2.000000"),
+    ]  # fmt: skip
+    assert outcomes(lake) == JUDGED
+
+    assert apply(lake, number)["records"] == told["moves"]
+    assert outcomes(lake) == FREE
+    mine = {("acme", "api_calls"): "2.000000", ("acme", "test"): "2.000000", ("globex", "test"): "1.000000"}
+    assert billed(lake) == mine
+    assert apply(lake, number) == {"done": "before"}
+
+    ruled(lake)
+    assert do(lake)["records"] == {"duplicate → filtered": 1, "silver → dead": 1, "silver → filtered": 2}
+    assert outcomes(lake) == JUDGED
+    assert billed(lake) == {("acme", "api_calls"): "1.000000", ("globex", "test"): "1.000000"}
+    assert plan(lake)[1]["moves"] == {}
+
+
+def test_a_row_that_code_has_made_otherwise_is_replaced_and_its_hour_counted_again(lake: UsageLake) -> None:
+    DeltaTable(table_path(lake.settings, "silver.usage")).update({"quantity": "9"}, "event_id = 'a'")
+    lake.run(Build, from_start=True)
+    _, told = plan(lake)
+    assert (told["moves"], told["billing_hours"]) == ({"silver → silver": 1}, 1)
+    number, _ = plan(lake)
+    assert apply(lake, number)["records"] == {"silver → silver": 1}
+    assert outcomes(lake) == JUDGED
+    assert billed(lake) == {("acme", "api_calls"): "1.000000", ("globex", "test"): "1.000000"}
+
+
+def test_a_copy_takes_the_place_of_a_record_that_fails_now(lake: UsageLake) -> None:
+    freed(lake)
+    do(lake)
+    # The first `a` is broken in bronze by now; nobody but a test can do that.
+    path = table_path(lake.settings, "bronze.interactions")
+    DeltaTable(path).update({"value": "CAST('{}' AS BYTEA)"}, '"offset" = 0')
+    assert do(lake)["records"] == {"duplicate → silver": 1, "silver → dead": 1}
+    assert outcomes(lake) == {"silver": [1, 2, 4, 5, 6], "dead": [0], "filtered": []}
+    assert billed(lake)["acme", "api_calls"] == "2.000000"
+
+
+def test_a_later_copy_of_a_record_that_came_in_is_a_duplicate(lake: UsageLake) -> None:
+    freed(lake)
+    do(lake)
+    lake.arrive([MIXED[2], MIXED[1], used("f", THEN)])
+    done = lake.run(Refine, Build).totals
+    assert (done.rows_in, done.duplicate) == (3, 2)
+    assert outcomes(lake) == FREE | {"silver": [*FREE["silver"], 9]}
+    assert billed(lake)["acme", "api_calls"] == "3.000000"
+
+
+def test_only_records_of_the_span_are_judged_and_letters_that_somebody_settled_stay(lake: UsageLake) -> None:
+    freed(lake)
+    early = Span(CONTRACT.stream, ARRIVED - timedelta(days=1), ARRIVED)
+    assert plan(lake, early)[1]["records"] == 0
+    (letter,) = lake.table("ops.dead_letters")
+    discard(lake.settings, [letter["dead_letter_id"]])
+    _, told = plan(lake)
+    assert (told["settled"], told["unchanged"]) == (1, 3)
+    do(lake)
+    assert outcomes(lake) == {"silver": [0, 1, 4, 6], "dead": [2], "filtered": []}
+
+
+def test_records_that_refine_has_not_come_to_are_left_to_it(lake: UsageLake) -> None:
+    lake.arrive([used("late", THEN)])
+    _, told = plan(lake)
+    assert (told["waiting"], told["records"], told["moves"]) == (1, 7, {})
+
+
+@pytest.mark.parametrize("what", ["the event came in", "its letter was discarded", "the rules came back"])
+def test_a_plan_is_refused_when_the_data_has_moved(lake: UsageLake, what: str) -> None:
+    freed(lake)
+    number, _ = plan(lake)
+    if what == "the event came in":
+        lake.arrive([MIXED[2]])
+        lake.run(Refine)
+    elif what == "its letter was discarded":
+        discard(lake.settings, [lake.table("ops.dead_letters")[0]["dead_letter_id"]])
+    else:
+        ruled(lake)
+    before = outcomes(lake)
+    with pytest.raises(QualityError, match="plan it again"):
+        apply(lake, number)
+    assert outcomes(lake) == before
+
+
+@pytest.mark.parametrize("point", ["before_write", "in_transaction", "after_write", "before_commit"])
+def test_a_rebuild_that_was_cut_off_is_ended_by_the_same_command(
+    lake: UsageLake, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed(lake)
+    number, _ = plan(lake)
+
+    def crash(_: str, at: str) -> None:
+        if at == point:
+            raise Crash
+
+    with monkeypatch.context() as patched, pytest.raises(Crash):
+        for module in (job, rebuild_apply):
+            patched.setattr(module, "fail_at", crash)
+        apply(lake, number)
+    with pytest.raises(SetupError, match="was cut off: end it by --apply"):
+        plan(lake)
+    # Streams go on between.
+    lake.arrive([used("f", THEN)])
+    lake.run(Refine, Build)
+    apply(lake, number)
+    assert outcomes(lake) == FREE | {"silver": [*FREE["silver"], 7]}
+    assert billed(lake)["acme", "api_calls"] == "3.000000"
+    assert apply(lake, number) == {"done": "before"}
+
+
+def test_what_cannot_be_planned_says_why(lake: UsageLake) -> None:
+    with pytest.raises(SetupError, match=r"there is no stream 'usage'; known: agent\.tool\.invoked, "):
+        plan(lake, Span("usage", ARRIVED, ARRIVED + timedelta(days=1)))
+    with pytest.raises(SetupError, match="there is no plan"):
+        apply(lake, UUID(int=0))
+    first, _ = plan(lake)
+    plan(lake)
+    with pytest.raises(SetupError, match="it was replaced by another"):
+        apply(lake, first)
+
+
+def test_decisions_hold_no_statistics_of_personal_fields(lake: UsageLake) -> None:
+    freed(lake)
+    number, _ = plan(lake)
+    table = DeltaTable(table_path(lake.settings, f"rebuilds.{number.hex}"))
+    files = table.get_add_actions(flatten=True)
+    told = {name.removeprefix("min.") for name in map(str, files.schema.names) if name.startswith("min.")}
+    assert told == {"partition", "offset"}
