@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,31 @@ def test_versions_are_read_as_they_come_and_a_registry_that_is_away_costs_nothin
     assert {again[0].key, "no such event"} - processed(world, again[0].key, "no such event") == {
         "no such event"
     }
+
+    rebuilt(world, Path(world.env["HEADWATER_STREAMS__OVERLAYS"]) / "crm.leads.yaml")
+
+
+def rebuilt(world: World, overlay: Path) -> None:
+    """The tenant's rules go, and what they kept out comes in: the log tells of it."""
+    overlay.unlink()
+    told = {
+        place: sent for place, sent in world.sent.items() if sent.outcome == "filtered" or sent.key == "n"
+    }
+    copy = max(place for place, sent in told.items() if sent.key == "p0")
+    now = datetime.now(UTC)
+    span = [(now - timedelta(hours=1)).isoformat(), (now + timedelta(minutes=1)).isoformat()]
+    words = ("--stream", "crm.leads", "--since", span[0], "--until", span[1], "--yes", "--why", "a test")
+    done = world.done("rebuild", *words)["applied"]
+    moves = {"dead → silver": 1, "filtered → duplicate": 1, "filtered → silver": 7}
+    assert done == {"records": moves, "destinations": {"crm.log": {"told": 9}}}
+    world.sent |= {place: replace(sent, outcome="silver") for place, sent in told.items()}
+    world.sent[copy] = replace(world.sent[copy], outcome="duplicate")
+    assert in_silver(world) == places(world, "silver")
+    assert in_log(world) == {place: BECOMES[record.outcome] for place, record in world.sent.items()}
+    counted = asked(world, "SELECT sum(events) FROM analytics.crm_event_counts")
+    assert counted == asked(
+        world, "SELECT count(*) FROM analytics.crm_events_log WHERE organization_id IS NOT NULL"
+    )
 
 
 def check(world: World, spark: SparkSession) -> None:
