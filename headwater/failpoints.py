@@ -7,8 +7,8 @@ An import has task, before_write (staged and loaded), in_transaction (rows upser
 appended, PostgreSQL not committed), before_commit (all done), file_gone and letter (not marked).
 An hour of the archive has task (some records are written), before_write (all are, none can be seen),
 after_write (all can be, without a manifest) and before_commit (the manifest is there).
-A rebuild has before_write (begun), in_transaction (rows of silver have changed, letters have not), after_write
-(the lake is done, gold is not) and before_commit (all is done, the plan is still there).
+A rebuild has before_write (begun), in_transaction (rows of silver have changed, letters have not),
+after_write (the lake is done, gold is not) and before_commit (all is done, the plan is still there).
 A repair (query repair.<domain>.<system>) has before_write (compared), after_write (extra rows are gone,
 nothing is written), in_transaction and before_commit (all written, not compared again).
 A loop's step has after_write (sent, not marked) and before_commit (dead letters written, not marked); that of

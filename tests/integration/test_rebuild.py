@@ -1,4 +1,4 @@
-"""A rebuild of leads on real servers: whatever becomes of a record, the destinations have what the lake has."""
+"""A rebuild of leads on real servers: whatever becomes of a record, destinations have what the lake has."""
 
 import uuid
 from collections.abc import Iterator

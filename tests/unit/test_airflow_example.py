@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headwater.errors import HeadwaterError, LockedError, QualityError, SetupError
-from jobs import cli
+from jobs import cli, commands_batch
 from jobs.launch import Launch
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "airflow_import.py"
@@ -63,7 +63,7 @@ def test_the_example_calls_the_command_line_with_words_that_it_knows(
     words = words_of(tasks, monkeypatch, 0)
     assert words[:4] == [".venv/bin/python", "-m", "jobs", "import-files"]
     launched: list[Launch] = []
-    monkeypatch.setattr(cli, "launch", launched.append)
+    monkeypatch.setattr(commands_batch, "launch", launched.append)
     done = CliRunner().invoke(cli.app, words[3:])
     assert done.exit_code == 0, done.output
     order = launched[0]
