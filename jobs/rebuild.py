@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from pyspark.sql import DataFrame
+
 from headwater.errors import QualityError, SetupError
 from headwater.failpoints import fail_at
 from headwater.files import local_folders
@@ -133,14 +135,18 @@ def _apply(context: Context, rebuild_id: UUID, why: str) -> dict[str, Any]:
         raise SetupError(f"there is no plan {rebuild_id}: it was replaced by another, or never made")
     contract = contract_of(context, kept.stream)
     table = table_of(contract, rebuild_id).full_name
-    decided = read_table(context.spark, settings, table)
-    with commit_lock(settings.lake_root, f"refine.{contract.domain}"):
-        if not kept.begun:
-            _begin(context, contract, rebuild_id, kept, why)
-        rebuild_apply.change_lake(context, contract, rebuild_id, decided)
-    rebuild_apply.count_again(context, contract, decided)
-    done = {"records": rebuild_apply.told(decided), "destinations": put_right(context, contract, decided)}
-    what = f"rebuild {rebuild_id} of {kept.stream} is done: {done['records']}"
+    decided = read_table(context.spark, settings, table).persist()
+    try:
+        with commit_lock(settings.lake_root, f"refine.{contract.domain}"):
+            if not kept.begun:
+                _begin(context, contract, rebuild_id, kept, decided, why)
+            rebuild_apply.change_lake(context, contract, rebuild_id, decided)
+        rebuild_apply.count_again(context, contract, decided)
+        moves = {f"{was} → {now}": count for (was, now), count in rebuild_apply.counted(decided).items()}
+        done = {"records": moves, "destinations": put_right(context, contract, decided)}
+    finally:
+        decided.unpersist()
+    what = f"rebuild {rebuild_id} of {kept.stream} is done: {moves}"
     record_decision(context, f"{rebuild_apply.NAME}.{contract.domain}", what, ended)
     fail_at(rebuild_apply.NAME, "before_commit")
     forget_table(context.spark, settings, table)
@@ -148,13 +154,14 @@ def _apply(context: Context, rebuild_id: UUID, why: str) -> dict[str, Any]:
     return done
 
 
-def _begin(context: Context, contract: Contract, rebuild_id: UUID, kept: Kept, why: str) -> None:
+def _begin(
+    context: Context, contract: Contract, rebuild_id: UUID, kept: Kept, decided: DataFrame, why: str
+) -> None:
     """It is still as it was told, and from here on it is done, whoever is killed."""
     if kept.judge != _judge(contract):
         raise QualityError(
             "contract, rules of tenants or code are others than when it was planned: plan it again"
         )
-    decided = read_table(context.spark, context.settings, table_of(contract, rebuild_id).full_name)
     rebuild_apply.check(context, contract, decided)
     what = f"{who()} rebuilds {kept.stream} of {kept.since} to {kept.until} ({rebuild_id}): {why}"
     record_decision(context, f"{rebuild_apply.NAME}.{contract.domain}", what, (rebuild_id.hex, 0))

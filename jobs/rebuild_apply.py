@@ -6,7 +6,6 @@ rebuild's mark, once. Rows that change or go are commits that streams pass over,
 told of here; rows that come are appended, and go the way of all others.
 """
 
-from typing import Any
 from uuid import UUID
 
 from pyspark.sql import Column, DataFrame
@@ -54,48 +53,45 @@ def check(context: Context, contract: Contract, decided: DataFrame) -> None:
 def change_lake(context: Context, contract: Contract, rebuild_id: UUID, decided: DataFrame) -> None:
     """What each record is now is where it belongs, and the ledger says so."""
     settings, table = context.settings, SILVER[contract.stream]
-    mark = (rebuild_id.hex, 0)
+    mark, moves = (rebuild_id.hex, 0), counted(decided)
     places = _places(decided)
     fail_at(NAME, "before_write")
-    gone = decided.where("was = 'silver' AND outcome != 'silver'").transform(leaving_rows)
-    changes = decided.transform(other_rows(contract)).withColumn(GONE, F.lit(False))
-    changes = changes.unionByName(gone.withColumn(GONE, F.lit(True)))
-    change_rows(changes, settings, table.full_name, SOURCE, places)
+    if any(was == "silver" for was, _ in moves):
+        gone = decided.where("was = 'silver' AND outcome != 'silver'").transform(leaving_rows)
+        changes = decided.transform(other_rows(contract)).withColumn(GONE, F.lit(False))
+        changes = changes.unionByName(gone.withColumn(GONE, F.lit(True)))
+        change_rows(changes, settings, table.full_name, SOURCE, places)
     fail_at(NAME, "in_transaction")
-    _replace_beside(context, contract, decided, mark, places)
-    # From here on refine asks silver, for what it remembers of these records is that they were refused.
-    set_property(context.spark, settings, table.full_name, REBUILT, utc_now().isoformat())
-    append_once(decided.transform(new_rows(contract)), settings, table.full_name, *mark)
-    query = rebuilding(contract.domain)
-    ensure_table(context.spark, settings, LEDGER)
-    write_ledger(context.spark, settings, query, *mark, corrections(contract, decided))
-    context.written.update((*(one.full_name for one in tables_of([contract])), LEDGER.full_name))
-    fail_at(NAME, "after_write")
-
-
-def _replace_beside(
-    context: Context, contract: Contract, decided: DataFrame, mark: tuple[str, int], places: Column
-) -> None:
-    """Letters, and rows of what was filtered: those of before go, those of now come."""
     stages = ", ".join(f"'{stage}'" for stage in STAGES)
     letters = to_dead_letters(CODE_VERSION, {contract.stream: contract.version})
     beside = (
         ("dead", DEAD_LETTERS, letters, f"kept.stage IN ({stages}) AND kept.failed_at != made.refined_at"),
         ("filtered", FILTERED, to_filtered(CODE_VERSION), "kept.refined_at != made.refined_at"),
     )
-    for outcome, table, made, older in beside:
-        named = [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]
-        gone = decided.where(F.col("was") == outcome).select(*named, "refined_at")
-        # What came under the mark of this rebuild stays, when it is done again.
-        remove_rows(gone, context.settings, table.full_name, SOURCE, places & F.expr(older))
-        append_once(decided.transform(made), context.settings, table.full_name, *mark)
+    for outcome, kept_in, made, older in beside:
+        if any(was == outcome for was, _ in moves):
+            named = [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]
+            before = decided.where(F.col("was") == outcome).select(*named, "refined_at")
+            # What came under the mark of this rebuild stays, when it is done again.
+            remove_rows(before, settings, kept_in.full_name, SOURCE, places & F.expr(older))
+        if any(now == outcome for _, now in moves):
+            append_once(decided.transform(made), settings, kept_in.full_name, *mark)
+    if any(was != "silver" and now == "silver" for was, now in moves):
+        # From here on refine asks silver: what it remembers of these records is that they were refused.
+        set_property(context.spark, settings, table.full_name, REBUILT, utc_now().isoformat())
+        append_once(decided.transform(new_rows(contract)), settings, table.full_name, *mark)
+    ensure_table(context.spark, settings, LEDGER)
+    entries = corrections(contract, decided)
+    write_ledger(context.spark, settings, rebuilding(contract.domain), *mark, entries)
+    context.written.update((*(one.full_name for one in tables_of([contract])), LEDGER.full_name))
+    fail_at(NAME, "after_write")
 
 
 def corrections(contract: Contract, decided: DataFrame) -> list[Entry]:
     """By tenant: one less of what records were, one more of what they are. Each entry adds up."""
     found: dict[str | None, Entry] = {}
-    counted = decided.groupBy("was_tenant", "was", "tenant_id", "outcome").count().collect()
-    for before, was, tenant, outcome, count in counted:
+    moves = decided.groupBy("was_tenant", "was", "tenant_id", "outcome").count().collect()
+    for before, was, tenant, outcome, count in moves:
         for whose, name, more in ((before, was, -count), (tenant, outcome, count)):
             entry = found.setdefault(whose, Entry(contract.stream, whose))
             entry.in_rows += more
@@ -114,10 +110,10 @@ def count_again(context: Context, contract: Contract, decided: DataFrame) -> Non
         BuildCrm(context).count_again(rows)
 
 
-def told(decided: DataFrame) -> dict[str, Any]:
-    """What was done, in numbers: what records were and are."""
-    counted = decided.groupBy("was", "outcome").count().collect()
-    return {f"{was} → {outcome}": count for was, outcome, count in sorted(counted)}
+def counted(decided: DataFrame) -> dict[tuple[str, str], int]:
+    """How many records were what, and are what now."""
+    rows = decided.groupBy("was", "outcome").count().collect()
+    return {(was, outcome): count for was, outcome, count in sorted(rows)}
 
 
 def _places(decided: DataFrame) -> Column:

@@ -48,7 +48,15 @@ def planned(context: Context, rebuild_id: UUID, span: Span) -> dict[str, Any]:
         append_once(kept, context.settings, table.full_name, rebuild_id.hex, 0)
     finally:
         rows.unpersist()
-    kept = read_table(context.spark, context.settings, table.full_name)
+    kept = read_table(context.spark, context.settings, table.full_name).persist()
+    try:
+        return _report(context, span, kept, counts, waiting)
+    finally:
+        kept.unpersist()
+
+
+def _report(context: Context, span: Span, kept: DataFrame, counts: list[Row], waiting: int) -> dict[str, Any]:
+    contract = contract_of(context, span.stream)
     changes = _changes(kept, contract)
     gold = _gold(context, contract, kept)
     report = {

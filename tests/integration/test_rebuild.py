@@ -111,7 +111,9 @@ def normalized(world: World) -> list[tuple[str, str]]:
 def test_rows_that_change_go_or_come_are_so_in_every_destination(lake: Lake) -> None:
     world = lake.world
     # As code of before has made it.
-    DeltaTable(str(world.lake / "silver" / "leads")).update({"source": "'wbe'"}, "idempotency_key = 'k1'")
+    DeltaTable(str(world.lake / "silver" / "leads")).update(
+        {"source": "'wbe'"}, predicate="idempotency_key = 'k1'"
+    )
     lake.deliver()
     assert normalized(world) == [("k1", "wbe"), ("k3", "a long one")]
 

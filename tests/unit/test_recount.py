@@ -1,8 +1,8 @@
-"""Which of the counted rows are of the touched keys, and which of these keys have none."""
+"""Which of the counted rows are of the touched keys, which of these keys have none, and what was there."""
 
 import pyarrow as pa
 
-from jobs.recount import of_keys
+from jobs.recount import handed_on, of_keys
 
 KEY = ("tenant_id", "hour")
 
@@ -43,3 +43,15 @@ def test_all_or_none_of_the_keys_may_have_rows() -> None:
 def test_keys_may_come_in_another_of_arrows_types_for_the_same_values() -> None:
     wanted = keys(("a", 1)).cast(pa.schema([("tenant_id", pa.large_string()), ("hour", pa.int32())]))
     assert rows(of_keys(counted(("a", 1, 5)), wanted)) == [("a", 1, 5, ["a"], False)]
+
+
+def test_a_key_that_is_gone_is_handed_on_as_the_row_that_it_had() -> None:
+    made = of_keys(counted(("a", 1, 5)), keys(("a", 1), ("b", 2), ("c", 3)))
+    before = counted(("a", 1, 4), ("b", 2, 7), ("d", 4, 9))
+    # Of `c` gold had nothing, so nothing is told of it.
+    assert rows(handed_on(made, before, KEY)) == [("a", 1, 5, ["a"], False), ("b", 2, 7, ["a"], True)]
+
+
+def test_without_a_key_that_is_gone_nothing_else_is_handed_on() -> None:
+    made = of_keys(counted(("a", 1, 5)), keys(("a", 1)))
+    assert handed_on(made, counted(), KEY) is made
