@@ -20,7 +20,7 @@ from jobs.books import books_held
 from jobs.build_crm import KEYS as WORKED_OUT
 from jobs.build_crm import SOURCES as CRM_SOURCES
 from jobs.queries import Context
-from jobs.recount import FEW_KEYS, few_days, few_rows, handed_on, of_keys
+from jobs.recount import FEW_KEYS, few_days, few_rows, handed_on, of_keys, with_keys
 from schemas.gold import BILLING_PERIODS
 from schemas.tables import SOURCE, Table
 from transformations.kpi.base import Kpi
@@ -96,8 +96,7 @@ def _counted(
     if kpi.settled:
         after = frame_of(spark, after).coalesce(1).transform(kpi.settled).toArrow()
     gold = read_days(table_path(settings, kpi.gold.full_name), kpi.gold.names, days, None)
-    before = gold.join(keys.cast(gold.select(kpi.key).schema), list(kpi.key), join_type="left semi")
-    return after, before
+    return after, with_keys(gold, keys)
 
 
 def _without(rows: DataFrame, going: pa.Table) -> DataFrame:

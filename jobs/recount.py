@@ -50,11 +50,16 @@ def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
     names = keys.column_names
     # Counts are never null, but of a key that is gone there are none.
     counted = counted.cast(pa.schema([field.with_nullable(True) for field in counted.schema]))
-    there = counted.select(names).append_column(_ROW, pa.array(range(counted.num_rows), pa.int64()))
-    keys = keys.cast(there.drop_columns([_ROW]).schema)
-    mine = counted.take(there.join(keys, names, join_type="left semi")[_ROW])
-    gone = keys.join(there, names, join_type="left anti")
-    return with_gone(mine, gone)
+    keys = keys.cast(counted.select(names).schema)
+    gone = keys.join(counted.select(names), names, join_type="left anti")
+    return with_gone(with_keys(counted, keys), gone)
+
+
+def with_keys(rows: pa.Table, keys: pa.Table) -> pa.Table:
+    """The rows that have these keys. Of columns that hold lists Arrow joins none, so these stay out of it."""
+    names = keys.column_names
+    mine = rows.select(names).append_column(_ROW, pa.array(range(rows.num_rows), pa.int64()))
+    return rows.take(mine.join(keys.cast(rows.select(names).schema), names, join_type="left semi")[_ROW])
 
 
 def handed_on(made: pa.Table, before: pa.Table, key: Sequence[str]) -> pa.Table:
@@ -66,8 +71,7 @@ def handed_on(made: pa.Table, before: pa.Table, key: Sequence[str]) -> pa.Table:
     if not gone.num_rows:
         return made
     there = made.filter(pc.invert(made[GONE])).drop_columns([GONE])
-    was = before.join(gone.cast(before.select(key).schema), list(key), join_type="left semi")
-    return with_gone(there, was.select(there.column_names))
+    return with_gone(there, with_keys(before, gone).select(there.column_names))
 
 
 def with_gone(rows: pa.Table, keys: pa.Table) -> pa.Table:
