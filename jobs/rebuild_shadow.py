@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from headwater.clock import utc_now
 from headwater.errors import SetupError
 from headwater.ledger import high_water
+from headwater.log import logger
 from headwater.offsets import counted_ranges, span_of, within
 from headwater.tables import ensure_table, read_table
 from jobs.audit import up_to
@@ -23,6 +24,8 @@ from schemas.tables import DEAD_LETTERS, FILTERED, SILVER, SOURCE, bronze
 from sources.registry import schemas_for
 from transformations.classify import classify
 from transformations.rebuilt import decided, kept
+
+_log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,11 @@ def judged(context: Context, span: Span) -> tuple[DataFrame, int]:
     refined = up_to(high_water(spark, settings, f"refine.{contract.domain}"))
     waiting = records.where(~refined).count()
     records = records.where(refined).withColumn("refined_at", F.lit(utc_now()))
-    ranges = counted_ranges(records).items()
-    spans = [span_of(place, counted.first, counted.last) for place, counted in ranges]
+    ranges = counted_ranges(records)
+    _log.info(
+        "judging", stream=span.stream, records=sum(one.count for one in ranges.values()), waiting=waiting
+    )
+    spans = [span_of(place, counted.first, counted.last) for place, counted in ranges.items()]
     there = within(spans, *SOURCE)
     silver = read_table(spark, settings, SILVER[contract.stream].full_name)
     beside = [
