@@ -20,6 +20,8 @@ from jobs.options import (
     RunId,
     StatusFile,
     Trace,
+    Why,
+    Yes,
 )
 from jobs.rebuild import Order as Rebuild
 from jobs.rebuild_shadow import Span
@@ -86,8 +88,8 @@ def replay(
     patch: PatchFile = None,
     plan: Plan = False,
     apply: Apply = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it at once; needs --why.")] = False,
-    why: Annotated[str, typer.Option(help="Why, for who asks later; no personal data.")] = "",
+    yes: Yes = False,
+    why: Why = "",
     run_id: RunId = None,
     dry_run: DryRun = False,
     status_file: StatusFile = None,
@@ -123,8 +125,8 @@ def rebuild(
     ] = None,
     plan: Plan = False,
     apply: Apply = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it at once; needs --why.")] = False,
-    why: Annotated[str, typer.Option(help="Why, for who asks later; no personal data.")] = "",
+    yes: Yes = False,
+    why: Why = "",
     run_id: RunId = None,
     dry_run: DryRun = False,
     status_file: StatusFile = None,

@@ -57,3 +57,5 @@ PatchFile = Annotated[
 Plan = Annotated[bool, typer.Option("--plan", help="Only say what would come of it; also without --yes.")]
 Apply = Annotated[UUID | None, typer.Option(help="Do the plan with this number, as it was told, or refuse.")]
 Accept = Annotated[int | None, typer.Option(help="Let this one batch pass the breaker.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it at once; needs --why.")]
+Why = Annotated[str, typer.Option(help="Why, for who asks later; no personal data.")]

@@ -3,7 +3,6 @@ when a batch is done again or a checkpoint is lost."""
 
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,7 @@ from jobs.refine import Refine
 from jobs.runtime import Runtime
 from schemas.tables import FILTERED, LEDGER
 from tests.conftest import settings_at
-from tests.flow.usage_lake import ARRIVED, CONTRACT, UsageLake, used
-
-THEN = ARRIVED - timedelta(hours=2)
-OVERLAY = """
-filters:
-  acme: [{name: no-tests, drop: [{property: /metric, enum: [{value: test}]}]}]
-rules:
-  acme: [{property: /model, logicalTypeOptions: {maxLength: 5}}]
-"""
+from tests.flow.usage_lake import CONTRACT, MIXED, RULES, THEN, UsageLake, used
 
 
 @pytest.fixture
@@ -43,7 +34,7 @@ def filtering(lake: UsageLake, *, on: bool = True) -> UsageLake:
     folder = lake.settings.streams.overlays
     assert folder
     file = folder / f"{CONTRACT.stream}.yaml"
-    file.write_text(OVERLAY) if on else file.unlink()
+    file.write_text(RULES) if on else file.unlink()
     return lake
 
 
@@ -59,15 +50,6 @@ def outcomes(lake: UsageLake) -> dict[str, list[int]]:
     return {name: sorted(row["source_offset"] for row in lake.table(table)) for name, table in tables.items()}
 
 
-MIXED = [
-    used("a", THEN),
-    used("b", THEN, metric="test"),
-    used("c", THEN, model="a long name"),
-    used("b", THEN, metric="test"),
-    used("d", THEN, metric="test", account_id="globex"),
-    used("a", THEN),
-    used("e", THEN, metric="test", model="a long name"),
-]
 EXPECTED = {"silver": [0, 4], "dead": [2], "filtered": [1, 3, 6]}
 
 

@@ -28,26 +28,10 @@ from jobs.rebuild_shadow import Span
 from jobs.refine import Refine
 from sources.letters.settle import discard
 from tests.conftest import settings_at
-from tests.flow.usage_lake import ARRIVED, CONTRACT, UsageLake, used
+from tests.flow.usage_lake import ARRIVED, CONTRACT, MIXED, RULES, THEN, UsageLake, used
 from tests.integration.lake import Row
 
-THEN = ARRIVED - timedelta(hours=2)
 ALL = Span(CONTRACT.stream, ARRIVED, ARRIVED + timedelta(seconds=1))
-OVERLAY = """
-filters:
-  acme: [{name: no-tests, drop: [{property: /metric, enum: [{value: test}]}]}]
-rules:
-  acme: [{property: /model, logicalTypeOptions: {maxLength: 5}}]
-"""
-MIXED = [
-    used("a", THEN),
-    used("b", THEN, metric="test"),
-    used("c", THEN, model="a long name"),
-    used("b", THEN, metric="test"),
-    used("d", THEN, metric="test", account_id="globex"),
-    used("a", THEN),
-    used("e", THEN, metric="test", model="a long name"),
-]
 JUDGED = {"silver": [0, 4], "dead": [2], "filtered": [1, 3, 6]}
 FREE = {"silver": [0, 1, 2, 4, 6], "dead": [], "filtered": []}
 
@@ -70,7 +54,7 @@ def lake(spark: SparkSession, tmp_path: Path) -> Iterator[UsageLake]:
     shutil.rmtree(tmp_path)
 
 
-def ruled(lake: UsageLake, rules: str = OVERLAY) -> None:
+def ruled(lake: UsageLake, rules: str = RULES) -> None:
     folder = lake.settings.streams.overlays
     assert folder
     (folder / f"{CONTRACT.stream}.yaml").write_text(rules)

@@ -49,6 +49,26 @@ def in_silver(events: Sequence[bytes], first: int) -> pa.Table:
     return rows
 
 
+THEN = ARRIVED - timedelta(hours=2)
+# What acme does not want, and what only it refuses.
+RULES = """
+filters:
+  acme: [{name: no-tests, drop: [{property: /metric, enum: [{value: test}]}]}]
+rules:
+  acme: [{property: /model, logicalTypeOptions: {maxLength: 5}}]
+"""
+# By these: in silver the first and the fifth, dead the third, filtered the second, fourth and last.
+MIXED = [
+    used("a", THEN),
+    used("b", THEN, metric="test"),
+    used("c", THEN, model="a long name"),
+    used("b", THEN, metric="test"),
+    used("d", THEN, metric="test", account_id="globex"),
+    used("a", THEN),
+    used("e", THEN, metric="test", model="a long name"),
+]
+
+
 @dataclass
 class UsageLake:
     """One partition of the topic, and what is made of it. `window`: for how long refine remembers events, if
