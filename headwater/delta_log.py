@@ -73,6 +73,14 @@ def version(path: str) -> int:
     return _opened(path).version()
 
 
+def last_append(path: str) -> int:
+    """The newest version that has brought rows and taken none away, as what is left of the log tells."""
+    for entry in DeltaTable(path).history():
+        if entry["operation"] in ("WRITE", "STREAMING UPDATE"):
+            return int(entry["version"])
+    return 0
+
+
 def is_empty(path: str) -> bool:
     """Whether the local table at `path` has no files."""
     return not _opened(path).file_uris()

@@ -8,7 +8,7 @@ log short would cut off a query that was away for longer.
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from headwater.log import logger
@@ -32,6 +32,28 @@ def trim(lake: str, path: str, table_id: str, kept_s: float = KEPT_S) -> int:
         # For example a checkpoint that is being deleted, or that another user keeps to himself.
         _log.warning("log_not_trimmed", table=path, why=type(fault).__name__)
         return 0
+
+
+def behind(lake: str, table_id: str, version: int, queries: Collection[str]) -> list[str]:
+    """Those of the queries whose last batch that is done has not read past this version of the table. One
+    without a checkpoint, or that has done no batch, will read the table as it is."""
+    found = []
+    for name in queries:
+        folder = Path(lake, "_checkpoints", name)
+        done = [int(file.name) for file in folder.glob("commits/*") if file.name.isdecimal()]
+        begun = [int(file.name) for file in folder.glob("offsets/*") if file.name.isdecimal()]
+        ends = [end for end in _ends(folder, max(done)) if end[0] == table_id] if done else []
+        if begun and (not done or any(reads <= version for _, reads in ends)):
+            found.append(name)
+    return found
+
+
+def _ends(query: Path, batch: int) -> Iterator[tuple[str, int]]:
+    """Table, and the version that the batch has ended before."""
+    for line in (query / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()[2:]:
+        position = json.loads(line)
+        if isinstance(position, dict) and "reservoirId" in position:
+            yield position["reservoirId"], int(position["reservoirVersion"])
 
 
 def _trim(log: Path, checkpoints: Path, table_id: str, kept_s: float) -> int:
@@ -63,7 +85,4 @@ def _positions(checkpoints: Path, table_id: str) -> Iterator[int]:
         if begun and not ends:
             raise ValueError(f"{query.name}: commits and offsets do not belong together")
         for end in ends[:1]:
-            for line in (query / "offsets" / str(end)).read_text(encoding="utf-8").splitlines()[2:]:
-                position = json.loads(line)
-                if isinstance(position, dict) and position.get("reservoirId") == table_id:
-                    yield int(position["reservoirVersion"]) - 1
+            yield from (reads - 1 for table, reads in _ends(query, end) if table == table_id)

@@ -37,6 +37,11 @@ def span_of(place: str, first: int, last: int) -> Span:
     return Span(topic, int(partition), first, last)
 
 
+def spans_of(ranges: Ranges) -> list[Span]:
+    """What was counted, as spans."""
+    return [span_of(place, counted.first, counted.last) for place, counted in ranges.items()]
+
+
 def merged(found: Iterable[Span]) -> list[Span]:
     """The same offsets in as few spans as there are gaps between them, in order."""
     made: list[Span] = []

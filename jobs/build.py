@@ -9,11 +9,9 @@ Without a checkpoint gold is counted as a whole, once, and the query goes on fro
 from datetime import date
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from headwater.delta_log import read_days
 from headwater.delta_merge import GONE, replace_all, replace_by_key
 from headwater.errors import SetupError
 from headwater.failpoints import fail_at
@@ -27,12 +25,11 @@ from headwater.tables import (
     frame_of,
     read_table,
     stream_table,
-    table_path,
     table_version,
 )
 from jobs.books import books_held, open_month
 from jobs.queries import Context
-from jobs.recount import FEW_KEYS, few_days, few_rows, handed_on, of_keys
+from jobs.recount import DAYS, FEW_KEYS, HOUR, few_days, few_rows, of_keys
 from schemas.contract import contracts
 from schemas.gold import BILLING_PERIODS
 from schemas.tables import SILVER, Table
@@ -127,15 +124,11 @@ class Build:
             with books_held(self.context, known) as kpi:
                 made = self._counted_again(kpi, new)
             self.context.written.update((kpi.gold.full_name,))
-            if made is not None and self._feeds(kpi):
+            if made is not None and any(kpi.gold == other.source for other in self.kpis):
                 self._replace(kpi.gold, made)
 
-    def _feeds(self, kpi: Kpi) -> bool:
-        return any(kpi.gold == other.source for other in self.kpis)
-
     def _counted_again(self, kpi: Kpi, new: DataFrame | pa.Table) -> DataFrame | pa.Table | None:
-        """The rows that the touched keys have now in gold; of a key that is gone, where others are counted of
-        this table, the row that it had."""
+        """The rows that the touched keys have now in gold; of a key that is gone the key and its day."""
         spark, settings = self.context.spark, self.context.settings
         if isinstance(new, pa.Table):
             found = new.select([*kpi.key, "event_date"])
@@ -154,9 +147,8 @@ class Build:
             few = of_keys(counted, found.select(kpi.key).group_by(kpi.key).aggregate([]))
             if kpi.settled:
                 few = frame_of(spark, few).coalesce(1).transform(kpi.settled).toArrow()
-            told = self._handed_on(kpi, few, days)
             replace_by_key(few, settings, kpi.gold.full_name, key, days)
-            return told
+            return few
         rows = frame_of(spark, new) if isinstance(new, pa.Table) else new
         touched = rows.transform(kpi.touched).persist()
         try:
@@ -166,30 +158,16 @@ class Build:
             mine = source.where(F.col("event_date").isin(days)).transform(kpi.keyed)
             mine = mine.join(F.broadcast(keys), [*kpi.key], "left_semi")
             made = self._rows(kpi, keys, mine).localCheckpoint()
-            told = self._with_what_was(kpi, made, days)
             replace_by_key(made, settings, kpi.gold.full_name, key, days)
-            return told
+            return made
         finally:
             touched.unpersist()
 
-    def _handed_on(self, kpi: Kpi, few: pa.Table, days: list[date]) -> pa.Table:
-        if not self._feeds(kpi) or not pc.any(few[GONE]).as_py():
-            return few
-        path = table_path(self.context.settings, kpi.gold.full_name)
-        return handed_on(few, read_days(path, kpi.gold.names, days, None), kpi.key)
-
-    def _with_what_was(self, kpi: Kpi, made: DataFrame, days: list[date]) -> DataFrame:
-        """The same of rows that Spark has."""
-        if not self._feeds(kpi):
-            return made
-        gone = made.where(GONE).select(*kpi.key)
-        gold = read_table(self.context.spark, self.context.settings, kpi.gold.full_name)
-        was = gold.where(F.col("event_date").isin(days)).join(F.broadcast(gone), [*kpi.key], "left_semi")
-        was = was.withColumn(GONE, F.lit(True)).select(*made.columns)
-        return made.where(~F.col(GONE)).unionByName(was).localCheckpoint()
-
     def _rows(self, kpi: Kpi, keys: DataFrame, mine: DataFrame) -> DataFrame:
         counted = keys.join(kpi.count(mine), [*kpi.key], "left")
+        if HOUR in kpi.key:
+            days = [name for name in DAYS if name in counted.columns]
+            counted = counted.withColumns({name: F.coalesce(name, F.to_date(HOUR)) for name in days})
         made = counted.withColumn(GONE, F.col("row_version").isNull())
         return made.transform(kpi.settled) if kpi.settled else made
 

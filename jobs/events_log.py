@@ -16,13 +16,16 @@ from pyspark.sql import functions as F
 from headwater.errors import SetupError
 from headwater.failpoints import fail_at
 from headwater.files import delete_folder
+from headwater.locks import commit_lock
 from headwater.metrics import EVENTS
-from headwater.offsets import Span, counted_ranges, merged, span_of, within
+from headwater.offsets import Span, counted_ranges, merged, span_of, spans_of, within
 from headwater.tables import checkpoint_path, ensure_table, read_table, stream_table
-from jobs.outcomes import placed, tables_of
+from jobs.maintain import kept_from
+from jobs.outcomes import placed, sourced, tables_of
 from jobs.queries import Context
 from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, PLACE, SILVER, SOURCE, Table, bronze
+from sinks.base import Written
 from sinks.postgres_events import LogSink
 from sources.registry import RegistrySchemas
 from transformations.classify import classify
@@ -71,25 +74,30 @@ class EventsLog:
         spans = merged(self._said(batch.toArrow()["offsets"].to_pylist()))
         fail_at(self.name, "before_write")
         if spans:
-            written = self.sink.write(self._rows(spans))
-            if written.rejected:
-                raise SetupError(
-                    f"{self.name}: the log refuses {len(written.rejected)} rows; check its columns"
-                )
+            with commit_lock(self.context.settings.lake_root, self.name):
+                written = self._accepted(self.sink.write(self._rows(spans)))
             self.context.totals.add(rows_in=written.rows, rows_out=written.rows)
             EVENTS.labels(self.name, self.domain, "delivered").inc(written.rows)
         fail_at(self.name, "after_write")
         fail_at(self.name, "before_commit")
 
+    def _accepted(self, written: Written) -> Written:
+        if written.rejected:
+            raise SetupError(f"{self.name}: the log refuses {len(written.rejected)} rows; check its columns")
+        return written
+
     def tell_anew(self, decided: DataFrame) -> int:
         """Tell the log again of the records of a rebuild, which may be other things now; of how many."""
         self.sink.setup()
-        ranges = counted_ranges(decided).items()
-        spans = [span_of(place, counted.first, counted.last) for place, counted in ranges]
+        spans = spans_of(counted_ranges(decided))
         if not spans:
             return 0
-        mine = self._rows(spans).join(decided.select(*_renamed()), [*SOURCE], "left_semi")
-        return self.sink.tell_anew(mine).rows
+        # A batch of the query that has looked before the rebuild would tell what it saw, afterwards.
+        with commit_lock(self.context.settings.lake_root, self.name):
+            mine = self._rows(spans).join(decided.select(*sourced()), [*SOURCE], "left_semi")
+            if first := kept_from(self.context.settings):
+                mine = mine.where(F.col("event_time") >= F.lit(first))
+            return self._accepted(self.sink.tell_anew(mine)).rows
 
     @property
     def _silver_tables(self) -> list[Table]:
@@ -126,7 +134,7 @@ class EventsLog:
             *_nothing(*_TOLD), *SOURCE, "tenant_id", "event_time", version, *_became("skipped", why)
         )
         done = reduce(DataFrame.unionByName, [*silver, filtered], failed)
-        arrived = raw.select(*_renamed(), "ingested_at")
+        arrived = raw.select(*sourced(), "ingested_at")
         known = done.join(arrived, [*SOURCE], "left")
         known = known.withColumn("event_time", _logged_at()).drop("ingested_at")
         return known.unionByName(self._skipped(raw, done))
@@ -142,7 +150,7 @@ class EventsLog:
         ]
         moment = _logged_at().alias("event_time")
         version = F.coalesce("row_version", F.lit(0)).alias("row_version")
-        return said.select(*told, *_renamed(), "tenant_id", moment, version, *_became("skipped"))
+        return said.select(*told, *sourced(), "tenant_id", moment, version, *_became("skipped"))
 
 
 def _logged_at() -> Column:
@@ -151,10 +159,6 @@ def _logged_at() -> Column:
     said = F.when(F.col("event_time").between(earliest, latest), F.col("event_time"))
     # Of what bronze has no more, nobody knows when it arrived.
     return F.coalesce(said, "ingested_at", "event_time")
-
-
-def _renamed() -> list[Column]:
-    return [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]
 
 
 def _nothing(*columns: str) -> list[Column]:

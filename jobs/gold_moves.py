@@ -20,7 +20,7 @@ from jobs.books import books_held
 from jobs.build_crm import KEYS as WORKED_OUT
 from jobs.build_crm import SOURCES as CRM_SOURCES
 from jobs.queries import Context
-from jobs.recount import FEW_KEYS, few_days, few_rows, handed_on, of_keys, with_keys
+from jobs.recount import FEW_KEYS, few_days, few_rows, of_keys, with_keys
 from schemas.gold import BILLING_PERIODS
 from schemas.tables import SOURCE, Table
 from transformations.kpi.base import Kpi
@@ -59,7 +59,7 @@ def moved(
             is_gold = known.source not in silver
             after, before = _counted(context, kpi, made[known.source], going, is_gold=is_gold)
         found[known.gold.full_name] = _differing(kpi, before, after)
-        made[known.gold] = handed_on(after, before, known.key)
+        made[known.gold] = after
     return found
 
 

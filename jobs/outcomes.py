@@ -29,6 +29,11 @@ def placed() -> list[Column]:
     return [F.col(theirs).alias(ours) for theirs, ours in zip(SOURCE, PLACE, strict=True)]
 
 
+def sourced() -> list[Column]:
+    """The place of a record of bronze, named as these tables name it."""
+    return [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]
+
+
 def outcome_rows(context: Context, contracts: Sequence[Contract]) -> DataFrame:
     """Every row of these streams: topic, partition, offset, stream, tenant_id, what it `was`, and of those in
     silver the `dedupe_hash`."""

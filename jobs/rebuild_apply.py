@@ -6,9 +6,10 @@ rebuild's mark, once. Rows that change or go are commits that streams pass over,
 told of here; rows that come are appended, and go the way of all others.
 """
 
+from collections.abc import Mapping
 from uuid import UUID
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from headwater.clock import utc_now
@@ -16,46 +17,62 @@ from headwater.delta_merge import GONE, change_rows, remove_rows
 from headwater.errors import QualityError
 from headwater.failpoints import fail_at
 from headwater.ledger import Entry, rebuilding, write_ledger
-from headwater.offsets import counted_ranges, span_of, within
-from headwater.tables import append_once, ensure_table, read_table, set_property
+from headwater.offsets import counted_ranges, spans_of, within
+from headwater.tables import append_once, ensure_table, read_table, set_property, was_appended
 from headwater.version import CODE_VERSION
 from jobs.build import BUILT, Build
+from jobs.build_crm import KEYS as WORKED_OUT
 from jobs.build_crm import SOURCES as CRM_SOURCES
 from jobs.build_crm import BuildCrm
-from jobs.outcomes import tables_of
+from jobs.outcomes import sourced, tables_of
 from jobs.queries import Context
+from jobs.rebuild_shadow import came_since, there
 from jobs.refine import REBUILT
 from schemas.contract import Contract
-from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, PLACE, SILVER, SOURCE
+from schemas.gold import BILLING_PERIODS
+from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, SILVER, SOURCE
 from transformations.dead_letters import STAGES, to_dead_letters, to_filtered
-from transformations.rebuilt import coming_rows, kept, leaving_rows, new_rows, other_rows, stale
+from transformations.rebuilt import coming_rows, leaving_rows, new_rows, other_rows, stale
 
 NAME = "rebuild"
 
 
-def check(context: Context, contract: Contract, decided: DataFrame) -> None:
-    """Raises QualityError where the tables have moved since it was planned. Nobody refines meanwhile."""
-    spark, settings = context.spark, context.settings
-    there = within([span_of(place, r.first, r.last) for place, r in counted_ranges(decided).items()], *SOURCE)
-    silver = read_table(spark, settings, SILVER[contract.stream].full_name)
-    letters, filtered = (
-        read_table(spark, settings, table.full_name).where(there & (F.col("stream") == contract.stream))
-        for table in (DEAD_LETTERS, FILTERED)
-    )
-    now = kept(contract, silver.where(there), letters, filtered)
-    if found := decided.transform(stale(contract, now, silver)).count():
+def check(context: Context, contract: Contract, decided: DataFrame, ends: Mapping[str, int]) -> None:
+    """Raises QualityError where the tables have moved since it was planned, when refine had come to `ends`.
+    Nobody refines meanwhile."""
+    silver = read_table(context.spark, context.settings, SILVER[contract.stream].full_name)
+    now = there(context, contract, spans_of(counted_ranges(decided)))
+    found = decided.transform(stale(contract, now, silver)).count()
+    if found := found + came_since(context, contract, decided, ends):
         raise QualityError(
-            f"{found} of the records are in silver, or among the dead letters, otherwise than when it was "
-            "planned. Nothing was changed; plan it again"
+            f"{found} of the records, or copies of them that came since, are in silver or among the dead "
+            "letters otherwise than when it was planned. Nothing was changed; plan it again"
         )
 
 
+def begin(context: Context, contract: Contract, rebuild_id: UUID, decided: DataFrame) -> None:
+    """Refine forgets what it has seen of the stream, and what is new to silver comes in: a copy of it that
+    comes before all is done is a duplicate."""
+    settings, table = context.settings, SILVER[contract.stream]
+    moment = utc_now().isoformat()
+    if any("silver" in move for move in counted(decided)):
+        set_property(context.spark, settings, table.full_name, REBUILT, moment)
+    append_once(decided.transform(new_rows(contract)), settings, table.full_name, rebuild_id.hex, 0)
+    fail_at(NAME, "before_write")
+
+
+def was_begun(context: Context, contract: Contract, rebuild_id: UUID) -> bool:
+    """Whether its rows are in silver."""
+    return was_appended(context.settings, SILVER[contract.stream].full_name, rebuild_id.hex, 0)
+
+
 def change_lake(context: Context, contract: Contract, rebuild_id: UUID, decided: DataFrame) -> None:
-    """What each record is now is where it belongs, and the ledger says so."""
+    """What each record is now is where it belongs, and nowhere else, and the ledger says so."""
     settings, table = context.settings, SILVER[contract.stream]
     mark, moves = (rebuild_id.hex, 0), counted(decided)
-    places = _places(decided)
-    fail_at(NAME, "before_write")
+    spans = spans_of(counted_ranges(decided))
+    # No file need be read of which the log says that it has none of them.
+    places = within(spans, *[f"kept.{name}" for name in SOURCE])
     if any(was == "silver" for was, _ in moves):
         gone = decided.where("was = 'silver' AND outcome != 'silver'").transform(leaving_rows)
         changes = decided.transform(other_rows(contract)).withColumn(GONE, F.lit(False))
@@ -70,16 +87,11 @@ def change_lake(context: Context, contract: Contract, rebuild_id: UUID, decided:
     )
     for outcome, kept_in, made, older in beside:
         if any(was == outcome for was, _ in moves):
-            named = [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]
-            before = decided.where(F.col("was") == outcome).select(*named, "refined_at")
+            before = decided.where(F.col("was") == outcome).select(*sourced(), "refined_at")
             # What came under the mark of this rebuild stays, when it is done again.
             remove_rows(before, settings, kept_in.full_name, SOURCE, places & F.expr(older))
         if any(now == outcome for _, now in moves):
             append_once(decided.transform(made), settings, kept_in.full_name, *mark)
-    if any(was != "silver" and now == "silver" for was, now in moves):
-        # From here on refine asks silver: what it remembers of these records is that they were refused.
-        set_property(context.spark, settings, table.full_name, REBUILT, utc_now().isoformat())
-        append_once(decided.transform(new_rows(contract)), settings, table.full_name, *mark)
     ensure_table(context.spark, settings, LEDGER)
     entries = corrections(contract, decided)
     write_ledger(context.spark, settings, rebuilding(contract.domain), *mark, entries)
@@ -105,8 +117,13 @@ def count_again(context: Context, contract: Contract, decided: DataFrame) -> Non
     table = SILVER[contract.stream]
     rows = decided.transform(coming_rows(contract)).unionByName(decided.transform(leaving_rows))
     if table.name in BUILT:
-        Build(context, table.name).count_again(rows)
+        build = Build(context, table.name)
+        for gold in (*(kpi.gold for kpi in build.kpis), BILLING_PERIODS):
+            ensure_table(context.spark, context.settings, gold)
+        build.count_again(rows)
     if table in CRM_SOURCES:
+        for one in (*CRM_SOURCES, *WORKED_OUT):
+            ensure_table(context.spark, context.settings, one)
         BuildCrm(context).count_again(rows)
 
 
@@ -114,10 +131,3 @@ def counted(decided: DataFrame) -> dict[tuple[str, str], int]:
     """How many records were what, and are what now."""
     rows = decided.groupBy("was", "outcome").count().collect()
     return {(was, outcome): count for was, outcome, count in sorted(rows)}
-
-
-def _places(decided: DataFrame) -> Column:
-    """Rows of the table that may be meant: no file need be read of which the log says that it has none."""
-    ranges = counted_ranges(decided).items()
-    spans = [span_of(place, counted.first, counted.last) for place, counted in ranges]
-    return within(spans, *[f"kept.{name}" for name in SOURCE])

@@ -17,6 +17,7 @@ from headwater.version import CODE_VERSION
 from jobs import gold_moves
 from jobs.queries import Context
 from jobs.rebuild_shadow import Span, contract_of, judged
+from jobs.recount import FEW_KEYS
 from jobs.replay_plan import plain, told
 from schemas.contract import Contract
 from schemas.gold import BILLING_USAGE
@@ -24,9 +25,6 @@ from schemas.tables import DEAD_LETTERS, SILVER, Table
 from sinks.registry import SINKS
 from transformations.kpi.registry import KPIS
 from transformations.rebuilt import coming_rows, decisions, leaving_rows
-
-# Of so many rows of silver that come or go, what moves in gold is told key by key.
-FEW_ROWS = 20_000
 
 
 def table_of(contract: Contract, rebuild_id: UUID) -> Table:
@@ -118,12 +116,17 @@ def _gold(context: Context, contract: Contract, kept: DataFrame) -> dict[str, An
     """Key by key where few rows move; else how many keys are counted again."""
     table = SILVER[contract.stream]
     coming, leaving = kept.transform(coming_rows(contract)), kept.transform(leaving_rows)
-    if coming.count() + leaving.count() <= FEW_ROWS:
+    if coming.count() + leaving.count() <= FEW_KEYS:
         moved = gold_moves.moved(context, {table: coming.toArrow()}, {table: leaving.toArrow()})
         return {name: told(rows) for name, rows in moved.items() if rows}
-    rows = coming.unionByName(leaving)
-    mine = [kpi for kpi in KPIS.values() if kpi.source == table]
-    return {kpi.gold.full_name: {"keys": rows.transform(kpi.touched).count(), "moved": []} for kpi in mine}
+    touched: dict[Table, DataFrame] = {table: coming.unionByName(leaving)}
+    found: dict[str, Any] = {}
+    for kpi in KPIS.values():
+        if kpi.source in touched:
+            keys = touched[kpi.source].transform(kpi.keyed).select(*kpi.key).distinct()
+            touched[kpi.gold] = keys
+            found[kpi.gold.full_name] = {"keys": keys.count(), "moved": []}
+    return found
 
 
 def _sinks(

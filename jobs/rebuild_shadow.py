@@ -3,9 +3,11 @@
 Refine's own code over bronze. Reads bronze, silver, ops.dead_letters and ops.filtered; writes nothing.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -13,17 +15,18 @@ from headwater.clock import utc_now
 from headwater.errors import SetupError
 from headwater.ledger import high_water
 from headwater.log import logger
-from headwater.offsets import counted_ranges, span_of, within
-from headwater.tables import ensure_table, read_table
+from headwater.offsets import Span as Offsets
+from headwater.offsets import counted_ranges, spans_of, within
+from headwater.tables import ensure_table, frame_of, read_table
 from jobs.audit import up_to
-from jobs.outcomes import tables_of
+from jobs.outcomes import outcome_rows, tables_of
 from jobs.queries import Context
 from schemas.contract import Contract, contracts, domain_contracts
 from schemas.overlay import overlaid
-from schemas.tables import DEAD_LETTERS, FILTERED, SILVER, SOURCE, bronze
+from schemas.tables import DEAD_LETTERS, FILTERED, PLACE, SILVER, SOURCE, bronze
 from sources.registry import schemas_for
 from transformations.classify import classify
-from transformations.rebuilt import decided, kept
+from transformations.rebuilt import decided, kept, lost
 
 _log = logger(__name__)
 
@@ -47,35 +50,76 @@ def contract_of(context: Context, stream: str) -> Contract:
 
 
 def judged(context: Context, span: Span) -> tuple[DataFrame, int]:
-    """The decisions, with `changed` and `settled`, and how many records refine has not come to yet."""
-    spark, settings = context.spark, context.settings
+    """The decisions, with `changed` and `settled`, and how many records refine has not come to yet.
+
+    Of events that would leave silver all that came elsewhen are judged, too: one of them takes the place.
+    """
     contract = contract_of(context, span.stream)
     for table in (bronze(contract.domain), *tables_of([contract])):
-        ensure_table(spark, settings, table)
-    records = _records(context, contract, span)
-    refined = up_to(high_water(spark, settings, f"refine.{contract.domain}"))
-    waiting = records.where(~refined).count()
-    records = records.where(refined).withColumn("refined_at", F.lit(utc_now()))
-    ranges = counted_ranges(records)
-    _log.info(
-        "judging", stream=span.stream, records=sum(one.count for one in ranges.values()), waiting=waiting
-    )
-    spans = [span_of(place, counted.first, counted.last) for place, counted in ranges.items()]
-    there = within(spans, *SOURCE)
-    silver = read_table(spark, settings, SILVER[contract.stream].full_name)
-    beside = [
-        read_table(spark, settings, table.full_name).where(there & (F.col("stream") == contract.stream))
+        ensure_table(context.spark, context.settings, table)
+    refined = up_to(high_water(context.spark, context.settings, f"refine.{contract.domain}"))
+    records = _records(context, contract)
+    came = (F.col("ingested_at") >= F.lit(span.since)) & (F.col("ingested_at") < F.lit(span.until))
+    days = F.col("ingest_date").between(F.lit(span.since.date()), F.lit(span.until.date()))
+    mine = records.where(came & days)
+    waiting = mine.where(~refined).count()
+    _log.info("judging", stream=span.stream, records=mine.count() - waiting, waiting=waiting)
+    rows = _decided(context, contract, mine.where(refined))
+    gone = rows.transform(lost(contract)).toArrow()
+    if gone.num_rows:
+        others = records.where(refined & ~(came & days))
+        copies = _copies(context, contract, others, gone).select(*PLACE)
+        both = mine.where(refined).unionByName(records.join(F.broadcast(copies), list(PLACE), "left_semi"))
+        rows = _decided(context, contract, both)
+    return rows, waiting
+
+
+def came_since(context: Context, contract: Contract, decided: DataFrame, ends: Mapping[str, int]) -> int:
+    """How many records behind these offsets, by topic-partition, are copies of events that leave silver."""
+    gone = decided.transform(lost(contract)).toArrow()
+    if not gone.num_rows:
+        return 0
+    refined = up_to(high_water(context.spark, context.settings, f"refine.{contract.domain}"))
+    return _copies(
+        context, contract, _records(context, contract).where(refined & ~up_to(dict(ends))), gone
+    ).count()
+
+
+def there(context: Context, contract: Contract, spans: Iterable[Offsets]) -> DataFrame:
+    """What the tables have of these records (`kept`)."""
+    spark, settings = context.spark, context.settings
+    mine = within(spans, *SOURCE)
+    silver = read_table(spark, settings, SILVER[contract.stream].full_name).where(mine)
+    letters, filtered = (
+        read_table(spark, settings, table.full_name).where(mine & (F.col("stream") == contract.stream))
         for table in (DEAD_LETTERS, FILTERED)
-    ]
+    )
+    return kept(contract, silver, letters, filtered)
+
+
+def _decided(context: Context, contract: Contract, records: DataFrame) -> DataFrame:
+    known = there(context, contract, spans_of(counted_ranges(records)))
+    silver = read_table(context.spark, context.settings, SILVER[contract.stream].full_name)
+    return _classified(context, contract, records).transform(decided(contract, known, silver))
+
+
+def _copies(context: Context, contract: Contract, records: DataFrame, events: pa.Table) -> DataFrame:
+    """Those of the records that pass, are in no table, and are one of these events."""
+    done = outcome_rows(context, [contract]).select(*PLACE)
+    rows = _classified(context, contract, records.join(done, list(PLACE), "left_anti"))
+    wanted = F.broadcast(frame_of(context.spark, events))
+    return rows.where("outcome = 'silver'").join(wanted, "dedupe_hash", "left_semi")
+
+
+def _classified(context: Context, contract: Contract, records: DataFrame) -> DataFrame:
+    """By refine's own code, now."""
+    settings = context.settings
     geo = settings.enrichment.geo_database
     schemas = schemas_for([contract], settings.registry)
     decide = classify(contract, geo_database=str(geo) if geo else None, schema_of=schemas)
-    known = kept(contract, silver.where(there), *beside)
-    return records.transform(decide).transform(decided(contract, known, silver)), waiting
+    return records.withColumn("refined_at", F.lit(utc_now())).transform(decide)
 
 
-def _records(context: Context, contract: Contract, span: Span) -> DataFrame:
+def _records(context: Context, contract: Contract) -> DataFrame:
     rows = read_table(context.spark, context.settings, bronze(contract.domain).full_name)
-    days = F.col("ingest_date").between(F.lit(span.since.date()), F.lit(span.until.date()))
-    came = (F.col("ingested_at") >= F.lit(span.since)) & (F.col("ingested_at") < F.lit(span.until))
-    return rows.where(F.col("topic").isin([*contract.sources]) & days & came)
+    return rows.where(F.col("topic").isin([*contract.sources]))

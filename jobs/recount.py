@@ -19,6 +19,9 @@ from transformations.kpi.base import Kpi
 
 FEW_KEYS = 10_000
 _ROW = "row"
+# What an hour says of the day that it is of: others are counted of it, also when it is gone.
+HOUR = "window_start"
+DAYS = ("day", "event_date")
 
 
 def few_days(settings: Settings, kpi: Kpi, touched: pa.Table) -> list[date]:
@@ -43,7 +46,8 @@ def few_rows(
 
 
 def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
-    """The rows of gold that have these keys, and no others; of a key that has none the key alone, `gone`.
+    """The rows of gold that have these keys, and no others; of a key that has none the key alone, and its
+    day, `gone`.
 
     Keys have no nulls. The two joins would take Spark as long as the count itself.
     """
@@ -52,6 +56,10 @@ def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
     counted = counted.cast(pa.schema([field.with_nullable(True) for field in counted.schema]))
     keys = keys.cast(counted.select(names).schema)
     gone = keys.join(counted.select(names), names, join_type="left anti")
+    if HOUR in names:
+        day = pc.cast(pc.floor_temporal(gone[HOUR], unit="day"), pa.date32())
+        for name in [day_of for day_of in DAYS if day_of in counted.column_names]:
+            gone = gone.append_column(name, day)
     return with_gone(with_keys(counted, keys), gone)
 
 
@@ -60,18 +68,6 @@ def with_keys(rows: pa.Table, keys: pa.Table) -> pa.Table:
     names = keys.column_names
     mine = rows.select(names).append_column(_ROW, pa.array(range(rows.num_rows), pa.int64()))
     return rows.take(mine.join(keys.cast(rows.select(names).schema), names, join_type="left semi")[_ROW])
-
-
-def handed_on(made: pa.Table, before: pa.Table, key: Sequence[str]) -> pa.Table:
-    """What was made of keys, as rows that others are counted of: of a key that is `gone` the row that was.
-
-    `before` are the rows of these keys, or of more, that gold had.
-    """
-    gone = made.filter(made[GONE]).select(key)
-    if not gone.num_rows:
-        return made
-    there = made.filter(pc.invert(made[GONE])).drop_columns([GONE])
-    return with_gone(there, with_keys(before, gone).select(there.column_names))
 
 
 def with_gone(rows: pa.Table, keys: pa.Table) -> pa.Table:

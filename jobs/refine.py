@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from headwater.clock import utc_now
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, TransientError
 from headwater.execution import batch_numbers, busy, query_id
 from headwater.failpoints import fail_at, fail_during
 from headwater.ledger import Entry, write_ledger
@@ -52,7 +52,7 @@ from transformations.dedupe import first_within, sent_again, stamped
 TENANTS = 10_000
 # So little is written from the driver, of all streams at once: for each table it takes half a second less.
 FEW_ROWS = 20_000
-# A property of a table of silver: when records that were refused before last came into it by a rebuild.
+# A property of a table of silver: when a rebuild last changed which events are in it.
 REBUILT = "headwater.rebuilt"
 FEW_BYTES = 16 << 20
 
@@ -73,6 +73,7 @@ class Refine:
         self.places = [(t, p) for c in self.contracts for t, n in c.sources.items() for p in range(n)]
         self.recovery = Recovery(context, self.name, self.contracts)
         self.resume = Resume(context, self.name, self.contracts)
+        self._rebuilt: dict[str, str] = {}
         # Made once: calls into the JVM, which every small batch would feel.
         self.dead_letters = to_dead_letters(CODE_VERSION, {c.stream: c.version for c in self.contracts})
         self.filtered = to_filtered(CODE_VERSION)
@@ -102,12 +103,15 @@ class Refine:
         seen = observe_places(marked, self.name, self.places, *named, tenants, again)
         # One operator for the domain: the widest window of its streams.
         widest = max((c.dedupe_window for c in self.contracts), key=pd.Timedelta)
-        return seen.transform(first_within(widest))
+        self._rebuilt = self._rebuilds()
+        return seen.transform(first_within(widest, self._rebuilt))
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
         """Count, check the sum, then append to the tables, to the ledger last. No rebuild changes them
-        meanwhile."""
+        meanwhile; after one the query starts again, for it remembers events that are in silver no more."""
         with commit_lock(self.context.settings.lake_root, self.name):
+            if self._rebuilds() != self._rebuilt:
+                raise TransientError(f"{self.name}: silver was rebuilt, what was seen before is forgotten")
             self._write(batch, batch_id)
 
     def _write(self, batch: DataFrame, batch_id: int) -> None:
@@ -143,7 +147,7 @@ class Refine:
     def _first_ever(self, rows: DataFrame, balance: Balance, this: str) -> tuple[DataFrame, Balance]:
         """Where the window does not decide, what silver has already is a duplicate: events of streams that
         have each once for ever, those that were sent again, and all of a stream that was rebuilt within its
-        window: of records that came into silver that way the dedupe knows nothing."""
+        window: what the dedupe had seen of it is forgotten."""
         replays = int(balance.numbers.observed["replayed"])
         for contract in self.contracts:
             count = balance.size("silver", contract.stream).rows
@@ -155,11 +159,17 @@ class Refine:
                 rows = found
         return rows, balance
 
-    def _was_rebuilt(self, contract: Contract) -> bool:
-        settings, table = self.context.settings, SILVER[contract.stream].full_name
+    def _rebuilds(self) -> dict[str, str]:
+        """When each stream was rebuilt last. A lake that is not a folder is never."""
+        settings = self.context.settings
         if settings.lake_is_remote:
-            return False
-        moment = properties(self.context.spark, settings, table).get(REBUILT)
+            return {}
+        tables = {contract.stream: SILVER[contract.stream].full_name for contract in self.contracts}
+        said = {s: properties(self.context.spark, settings, table) for s, table in tables.items()}
+        return {stream: found[REBUILT] for stream, found in said.items() if REBUILT in found}
+
+    def _was_rebuilt(self, contract: Contract) -> bool:
+        moment = self._rebuilt.get(contract.stream)
         window = pd.Timedelta(contract.dedupe_window)
         return moment is not None and utc_now() - datetime.fromisoformat(moment) <= window
 

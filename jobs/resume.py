@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from headwater.log import logger
-from headwater.offsets import Ranges, span_of, within
+from headwater.offsets import Ranges, spans_of, within
 from headwater.tables import was_appended
 from jobs.outcomes import outcome_rows, tables_of
 from jobs.queries import Context
@@ -60,8 +60,7 @@ class Resume:
         rows. What is not there, but is an event that silver has, is a duplicate.
         """
         _log.warning("resumed", query=self._name)
-        spans = [span_of(place, counted.first, counted.last) for place, counted in ranges.items()]
-        there = outcome_rows(self._context, self._contracts).where(within(spans))
+        there = outcome_rows(self._context, self._contracts).where(within(spans_of(ranges)))
         known = there.where("was = 'silver'").select("dedupe_hash", F.lit(True).alias("known")).distinct()
         mine = rows.join(there.select(*PLACE, "was"), [*PLACE], "left").join(known, "dedupe_hash", "left")
         again = F.col("was").isNull() & (F.col("outcome") == "silver") & F.col("known")

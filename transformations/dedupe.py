@@ -5,7 +5,7 @@ replayed, so no first-seen event is ever dropped as late, however old it is and 
 read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -13,6 +13,9 @@ from pyspark.sql import functions as F
 from schemas.contract import Contract
 from schemas.letters import REPLAY_OF
 from transformations.columns import dedupe_hash
+
+# Of a SHA-256 in hexadecimal.
+_DIGITS = 64
 
 
 def stamped(rows: DataFrame) -> DataFrame:
@@ -30,13 +33,26 @@ def sent_again(records: DataFrame) -> DataFrame:
     return records.withColumn("replayed", F.coalesce(says_so, F.lit(False)))
 
 
-def first_within(window: str) -> Callable[[DataFrame], DataFrame]:
-    """Keep the first row per `dedupe_hash` within `window` of `refined_at`."""
+def first_within(window: str, anew: Mapping[str, str] | None = None) -> Callable[[DataFrame], DataFrame]:
+    """Keep the first row per `dedupe_hash` within `window` of `refined_at`.
+
+    `anew` is by stream: what was seen of one under another text, or none, is forgotten.
+    """
 
     def apply(rows: DataFrame) -> DataFrame:
-        return rows.withWatermark("refined_at", window).dropDuplicatesWithinWatermark(["dedupe_hash"])
+        first = _marked(rows, anew).withWatermark("refined_at", window)
+        first = first.dropDuplicatesWithinWatermark(["dedupe_hash"])
+        return first.withColumn("dedupe_hash", F.left("dedupe_hash", F.lit(_DIGITS))) if anew else first
 
     return apply
+
+
+def _marked(rows: DataFrame, anew: Mapping[str, str] | None) -> DataFrame:
+    if not anew:
+        return rows
+    texts = F.create_map(*[F.lit(part) for pair in sorted(anew.items()) for part in pair])
+    text = F.coalesce(F.try_element_at(texts, F.col("stream")), F.lit(""))
+    return rows.withColumn("dedupe_hash", F.concat("dedupe_hash", text))
 
 
 def identities(contract: Contract) -> Callable[[DataFrame], DataFrame]:

@@ -71,14 +71,26 @@ def decided(contract: Contract, there: DataFrame, silver: DataFrame) -> Callable
         stays = (F.col("was") == "silver") & (F.col("outcome") == "silver")
         stays = stays & (F.col("dedupe_hash") == F.col("identity"))
         rows = rows.withColumn("stays", F.coalesce(stays, F.lit(False)))
-        rows = rows.join(_known(contract, silver, "was_known"), "dedupe_hash", "left")
         leaving = rows.where("was = 'silver' AND NOT stays")
-        rows = rows.join(_known(contract, silver, "known", leaving), "dedupe_hash", "left")
-        rows = rows.withColumn("outcome", _outcome()).withColumn("was", _was(contract))
+        rows = rows.join(_known(contract, silver, leaving), "dedupe_hash", "left")
+        # In no table are duplicates and refusals of consent: the bytes tell which.
+        nowhere = F.when(F.col("outcome") == "no_consent", "no_consent").otherwise("duplicate")
+        rows = rows.withColumn("was", F.coalesce("was", nowhere)).withColumn("outcome", _outcome())
         changed = _differs(contract) & ~F.coalesce("settled", F.lit(False))
         who = F.when(F.col("was").isin(*_KEPT), F.col("was_tenant")).otherwise(F.col("tenant_id"))
-        gone = ("identity", "said", "stays", "was_known", "known")
+        gone = ("identity", "said", "stays", "known")
         return rows.withColumns({"changed": changed, "was_tenant": who}).drop(*gone)
+
+    return apply
+
+
+def lost(contract: Contract) -> Callable[[DataFrame], DataFrame]:
+    """Decisions → `dedupe_hash` of every event that leaves silver and does not come in by another record."""
+
+    def apply(rows: DataFrame) -> DataFrame:
+        had = rows.where("was = 'silver'").select("old.*").select(identity_of(contract).alias("dedupe_hash"))
+        has = rows.where("outcome = 'silver'").select("dedupe_hash")
+        return had.join(has, "dedupe_hash", "left_anti").distinct()
 
     return apply
 
@@ -93,7 +105,7 @@ def stale(contract: Contract, there: DataFrame, silver: DataFrame) -> Callable[[
         stays = F.coalesce(F.col("dedupe_hash") == F.col("identity"), F.lit(False))
         both = both.withColumn("stays", stays & (F.col("was") == "silver") & (F.col("outcome") == "silver"))
         leaving = both.where("was = 'silver' AND NOT stays")
-        both = both.join(_known(contract, silver, "known", leaving), "dedupe_hash", "left")
+        both = both.join(_known(contract, silver, leaving), "dedupe_hash", "left")
         was = F.when(F.col("was").isin(*_KEPT), F.col("was"))
         moved = ~F.col("is").eqNullSafe(was) | ~F.col("row").eqNullSafe(F.col("old"))
         moved = moved | F.coalesce("settled", F.lit(False))
@@ -103,12 +115,11 @@ def stale(contract: Contract, there: DataFrame, silver: DataFrame) -> Callable[[
     return apply
 
 
-def _known(contract: Contract, silver: DataFrame, name: str, leaving: DataFrame | None = None) -> DataFrame:
-    """`dedupe_hash` of all events that silver has, but from records that are `leaving`; `name` is true."""
+def _known(contract: Contract, silver: DataFrame, leaving: DataFrame) -> DataFrame:
+    """`dedupe_hash` of all events that silver has, but from records that are `leaving`; `known` is true."""
     held = silver.select(identity_of(contract).alias("dedupe_hash"), *_placed())
-    if leaving is not None:
-        held = held.join(leaving.select(*PLACE), list(PLACE), "left_anti")
-    return held.select("dedupe_hash").distinct().withColumn(name, F.lit(True))
+    held = held.join(leaving.select(*PLACE), list(PLACE), "left_anti")
+    return held.select("dedupe_hash").distinct().withColumn("known", F.lit(True))
 
 
 def _outcome() -> Column:
@@ -117,15 +128,6 @@ def _outcome() -> Column:
     order = Window.partitionBy("dedupe_hash", comes).orderBy("ingested_at", *PLACE)
     again = comes & (F.coalesce("known", F.lit(False)) | (F.row_number().over(order) > 1))
     return F.when(again, F.lit("duplicate")).otherwise(F.col("outcome"))
-
-
-def _was(contract: Contract) -> Column:
-    """Of a record that is in no table, a duplicate or a refusal of consent: the bytes tell which."""
-    passes = F.col("outcome").isin("silver", "duplicate")
-    refused = F.col("outcome") == "no_consent"
-    if contract.consent_field:
-        refused = refused | (passes & ~F.coalesce("was_known", F.lit(False)))
-    return F.coalesce("was", F.when(refused, "no_consent").otherwise("duplicate"))
 
 
 def _differs(contract: Contract) -> Column:

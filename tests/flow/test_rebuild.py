@@ -200,6 +200,31 @@ def test_a_stream_that_is_not_there_and_a_plan_that_never_was_are_refused(
         apply(lake, UUID(int=0))
 
 
+def test_copies_that_came_elsewhen_take_the_place_of_an_event_that_leaves(lake: UsageLake) -> None:
+    freed(lake)
+    do(lake)
+    ruled(lake)
+    number, _ = plan(lake)
+    lake.moment += timedelta(hours=1)
+    lake.arrive([used("c", THEN)])
+    assert lake.run(Refine).totals.duplicate == 1
+    with pytest.raises(QualityError, match="copies of them that came since"):
+        apply(lake, number)
+    moves = {"duplicate → filtered": 1, "duplicate → silver": 1, "silver → dead": 1, "silver → filtered": 2}
+    assert do(lake)["records"] == moves
+    assert outcomes(lake) == JUDGED | {"silver": [0, 4, 7]}
+
+
+def test_what_a_rebuild_took_away_comes_in_when_it_is_sent_mended(lake: UsageLake) -> None:
+    freed(lake)
+    do(lake)
+    ruled(lake)
+    do(lake)
+    lake.arrive([used("c", THEN), used("c", THEN)])
+    assert lake.run(Refine).totals.duplicate == 1
+    assert outcomes(lake) == JUDGED | {"silver": [0, 4, 7]}
+
+
 @pytest.mark.parametrize("what", ["the event came in", "its letter was discarded", "the rules came back"])
 def test_a_plan_is_refused_when_the_data_has_moved(lake: UsageLake, what: str) -> None:
     freed(lake)
@@ -217,7 +242,7 @@ def test_a_plan_is_refused_when_the_data_has_moved(lake: UsageLake, what: str) -
     assert lake.table("silver.usage") == before
 
 
-@pytest.mark.parametrize("point", ["in_transaction", "after_write"])
+@pytest.mark.parametrize("point", ["before_write", "after_write"])
 def test_a_rebuild_that_was_cut_off_is_ended_by_the_same_command(
     lake: UsageLake, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,8 +260,8 @@ def test_a_rebuild_that_was_cut_off_is_ended_by_the_same_command(
         apply(lake, number)
     with pytest.raises(SetupError, match="was cut off: end it by --apply"):
         plan(lake)
-    # Streams go on between.
-    lake.arrive([used("f", THEN)])
+    # Streams go on between, and bring a copy of what comes in.
+    lake.arrive([used("f", THEN), MIXED[2]])
     lake.run(Refine, Build)
     apply(lake, number)
     assert outcomes(lake) == FREE | {"silver": [*FREE["silver"], 7]}

@@ -72,12 +72,13 @@ MIXED = [
 @dataclass
 class UsageLake:
     """One partition of the topic, and what is made of it. `window`: for how long refine remembers events, if
-    not for the contract's time; it forgets in the batch after the next."""
+    not for the contract's time; it forgets in the batch after the next. `moment`: when records arrive."""
 
     spark: SparkSession
     settings: Settings
     window: str | None = None
     arrived: int = 0
+    moment: datetime = ARRIVED
     contract: Contract = CONTRACT
 
     def arrive(self, events: Sequence[bytes | None], headers: Sequence[dict[str, bytes]] = ()) -> None:
@@ -87,7 +88,7 @@ class UsageLake:
         for table in (BRONZE, LEDGER):
             ensure_table(self.spark, self.settings, table)
         count = len(events)
-        moments = pa.array([ARRIVED] * count, pa.timestamp("us", tz="UTC"))
+        moments = pa.array([self.moment] * count, pa.timestamp("us", tz="UTC"))
         rows = {
             "key": pa.array([b""] * count, pa.binary()),
             "value": pa.array(events, pa.binary()),
@@ -97,7 +98,7 @@ class UsageLake:
             "offset": pa.array(range(first, self.arrived), pa.int64()),
             "kafka_timestamp": moments,
             "ingested_at": moments,
-            "ingest_date": pa.array([ARRIVED.date()] * count),
+            "ingest_date": pa.array([self.moment.date()] * count),
         }
         append_rows(self.spark, pa.table(rows), self.settings, BRONZE.full_name)
         taken = {f"{topic}-0": Range(first, self.arrived - 1, count)}

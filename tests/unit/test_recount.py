@@ -1,8 +1,10 @@
 """Which of the counted rows are of the touched keys, which of these keys have none, and what was there."""
 
+from datetime import UTC, date, datetime
+
 import pyarrow as pa
 
-from jobs.recount import handed_on, of_keys
+from jobs.recount import of_keys
 
 KEY = ("tenant_id", "hour")
 
@@ -45,13 +47,12 @@ def test_keys_may_come_in_another_of_arrows_types_for_the_same_values() -> None:
     assert rows(of_keys(counted(("a", 1, 5)), wanted)) == [("a", 1, 5, ["a"], False)]
 
 
-def test_a_key_that_is_gone_is_handed_on_as_the_row_that_it_had() -> None:
-    made = of_keys(counted(("a", 1, 5)), keys(("a", 1), ("b", 2), ("c", 3)))
-    before = counted(("a", 1, 4), ("b", 2, 7), ("d", 4, 9))
-    # Of `c` gold had nothing, so nothing is told of it.
-    assert rows(handed_on(made, before, KEY)) == [("a", 1, 5, ["a"], False), ("b", 2, 7, ["a"], True)]
-
-
-def test_without_a_key_that_is_gone_nothing_else_is_handed_on() -> None:
-    made = of_keys(counted(("a", 1, 5)), keys(("a", 1)))
-    assert handed_on(made, counted(), KEY) is made
+def test_an_hour_that_is_gone_says_which_day_it_is_of() -> None:
+    hours = [datetime(2026, 3, day, 23, tzinfo=UTC) for day in (1, 2)]
+    days = [date(2026, 3, 1), date(2026, 3, 2)]
+    wanted = pa.table({"tenant_id": ["a", "a"], "window_start": pa.array(hours, pa.timestamp("us", "UTC"))})
+    first = pa.array(days[:1])
+    some = wanted.slice(0, 1).append_column("day", first).append_column("event_date", first)
+    found = of_keys(some, wanted).sort_by("window_start")
+    assert found["day"].to_pylist() == found["event_date"].to_pylist() == days
+    assert found["gone"].to_pylist() == [False, True]

@@ -30,7 +30,7 @@ def kpi(books: Books) -> Kpi:
         USAGE_HOURLY,
         key=LINE,
         identity=("tenant_id", "metric", "model", "window_start"),
-        keyed=lambda rows: rows,
+        keyed=lambda rows: rows.withColumn("day", F.to_date("window_start")),
         measures=measures,
         reads=("unit", "quantity", "events"),
         day="day",
