@@ -49,8 +49,9 @@ def behind(lake: str, table_id: str, version: int, queries: Collection[str]) -> 
 
 
 def _ends(query: Path, batch: int) -> Iterator[tuple[str, int]]:
-    """Table, and the version that the batch has ended before."""
-    for line in (query / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()[2:]:
+    """Table, and the version that the batch has ended before; of a source that had no data yet nothing."""
+    lines = (query / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()[2:]
+    for line in [text for text in lines if text != "-"]:
         position = json.loads(line)
         if isinstance(position, dict) and "reservoirId" in position:
             yield position["reservoirId"], int(position["reservoirVersion"])

@@ -6,7 +6,7 @@ to run again: what was put right does not differ any more, and topics are at lea
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -44,26 +44,14 @@ def put_right(context: Context, contract: Contract, decided: DataFrame, last: in
     """What was put right in each destination, by kind. Raises TransientError where one is away, after all
     others were done, or where not all deliveries have come to `last`, the version of silver before it was
     changed. What is left of one is told."""
-    table = SILVER[contract.stream]
     others = decided.transform(other_rows(contract))
     rows = others.unionByName(decided.transform(leaving_rows)).persist()
     found: dict[str, Any] = {}
-    works: list[tuple[str, Callable[[], dict[str, int]]]] = []
-    for domain, system in fed_by(contract):
-        if context.has_checkpoint(f"deliver.{domain}.{system}"):
-            for side in SIDES.get((domain, system), ()):
-                if side.source == table:
-                    works.append((side.name, partial(_mended, context, (domain, system), side, rows)))
-            if (domain, system) not in SIDES:
-                works.append((f"{domain}.{system}", partial(_sent, context, (domain, system), table, others)))
-    if contract.domain in LOGGED and context.has_checkpoint(f"deliver.{contract.domain}.{LOG}"):
-        log = EventsLog(context, contract.domain)
-        works.append((f"{contract.domain}.{LOG}", lambda: {"told": log.tell_anew(decided)}))
     faults = []
     try:
         if not rows.isEmpty():
             _wait(context, contract, last)
-        for name, work in works:
+        for name, work in _works(context, contract, decided, others, rows):
             try:
                 if done := retrying(work, name, _PATIENCE_S):
                     found[name] = done
@@ -76,6 +64,24 @@ def put_right(context: Context, contract: Contract, decided: DataFrame, last: in
     if faults:
         raise TransientError(f"{'; '.join(faults)}. The lake is rebuilt; --apply again puts the rest right")
     return found
+
+
+def _works(
+    context: Context, contract: Contract, decided: DataFrame, others: DataFrame, rows: DataFrame
+) -> Iterator[tuple[str, Callable[[], dict[str, int]]]]:
+    """What is to be done in each destination, by its name; in none whose delivery never ran."""
+    table = SILVER[contract.stream]
+    for to in fed_by(contract):
+        if not context.has_checkpoint(f"deliver.{'.'.join(to)}"):
+            continue
+        for side in SIDES.get(to, ()):
+            if side.source == table:
+                yield side.name, partial(_mended, context, to, side, rows)
+        if to not in SIDES:
+            yield ".".join(to), partial(_sent, context, to, table, others)
+    if contract.domain in LOGGED and context.has_checkpoint(f"deliver.{contract.domain}.{LOG}"):
+        log = EventsLog(context, contract.domain)
+        yield f"{contract.domain}.{LOG}", lambda: {"told": log.tell_anew(decided)}
 
 
 def fed_by(contract: Contract) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from headwater import delta_log
-from headwater.log_trim import trim
+from headwater.log_trim import behind, trim
 
 COMMITS = 2 * delta_log.CHECKPOINT_EVERY + 10
 LAST_CHECKPOINT = 2 * delta_log.CHECKPOINT_EVERY
@@ -131,3 +131,23 @@ def test_an_old_handle_of_another_process_goes_on_with_a_trimmed_log(table: str,
     assert trim(str(tmp_path), table, delta_log.table_id(table), kept_s=0)
     other.update_incremental()
     assert (other.version(), len(other.file_uris())) == (COMMITS + 50, COMMITS + 50)
+
+
+@pytest.mark.parametrize(
+    ("ends", "committed", "is_behind"),
+    [((4, 9), True, False), ((4, 8), True, True), ((9,), False, True), ((), True, False)],
+    ids=["past it", "at it", "in its first batch", "never run"],
+)
+def test_a_query_is_behind_until_a_batch_that_is_done_has_passed_the_version(
+    tmp_path: Path, ends: tuple[int, ...], committed: bool, is_behind: bool
+) -> None:
+    query_at(tmp_path, "deliver", "mine", *ends, committed=committed)
+    assert behind(str(tmp_path), "mine", 8, ["deliver", "another"]) == ["deliver"] * is_behind
+
+
+def test_tables_of_which_a_query_has_read_nothing_yet_are_passed_over(tmp_path: Path) -> None:
+    query_at(tmp_path, "deliver", "other", 3)
+    file = tmp_path / "_checkpoints" / "deliver" / "offsets" / "0"
+    file.write_text(file.read_text() + "\n-\n" + position("mine", 7).splitlines()[-1])
+    assert behind(str(tmp_path), "mine", 8, ["deliver"]) == ["deliver"]
+    assert behind(str(tmp_path), "mine", 6, ["deliver"]) == []
