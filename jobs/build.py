@@ -62,12 +62,12 @@ class Build:
         self.domain: str | None = next(fed, None)
         self.kpis = [kpi for name, kpi in KPIS.items() if silver_of(name) == self.silver.name]
         self.reads: tuple[str, ...] = (self.silver.full_name,)
-        self.writes: tuple[str, ...] = tuple(kpi.gold.full_name for kpi in self.kpis)
         delivered = {route.table for found in SINKS.values() for route in found.routes}
+        # They come first: what stays in the lake is counted when others have begun to deliver.
+        self.writes: tuple[str, ...] = tuple(k.gold.full_name for k in self.kpis if k.gold in delivered)
         triggers = context.settings.streams.triggers
         # Nobody waits for gold that stays in the lake but those who look into it.
-        is_delivered = any(kpi.gold in delivered for kpi in self.kpis)
-        self.every_s = triggers.build_s if is_delivered else triggers.report_s
+        self.every_s = triggers.build_s if self.writes else triggers.report_s
         self._reset_due = context.from_start
         self._since: int | None = None
 

@@ -137,7 +137,8 @@ class Refine:
             fail_at(self.name, "after_write")
             entries = ledger_entries(balance)
             write_ledger(self.context.spark, self.context.settings, self.name, this, batch_id, entries)
-            self.context.written.update((LEDGER.full_name,))
+            # Only now, as the log of events reads both: other queries may go on with it at once.
+            self.context.written.update((LEDGER.full_name, *self._filled(balance)))
         finally:
             kept.unpersist()
         self._report(balance, entries)
@@ -190,7 +191,7 @@ class Refine:
         marks = {t: self.resume.mark_for(t, mark) if begun else mark for t in tables}
         fresh = batch.where(~F.col("accounted") & ~F.col("written"))
         spark, settings = self.context.spark, self.context.settings
-        due = [c for c in self.contracts if balance.size("silver", c.stream).rows]
+        due = self._due(balance)
         if due and self._is_few(balance.size("silver")):
             few = fresh.where(F.col("outcome") == "silver").toArrow()
             for contract in due:
@@ -201,12 +202,17 @@ class Refine:
                 rows = fresh.transform(self._silver_rows[contract.stream])
                 table = SILVER[contract.stream]
                 append_once(rows, settings, table.full_name, *marks[table])
-        self.context.written.update(SILVER[contract.stream].full_name for contract in due)
         beside = (("dead", DEAD_LETTERS, self.dead_letters), ("filtered", FILTERED, self.filtered))
         for outcome, table, made in beside:
             if (size := balance.size(outcome)).rows:
                 self._append_beside(fresh.transform(made), table, size, marks[table])
                 self.context.written.update((table.full_name,))
+
+    def _due(self, balance: Balance) -> list[Contract]:
+        return [c for c in self.contracts if balance.size("silver", c.stream).rows]
+
+    def _filled(self, balance: Balance) -> list[str]:
+        return [SILVER[contract.stream].full_name for contract in self._due(balance)]
 
     @cached_property
     def _silver_rows(self) -> dict[str, Callable[[DataFrame], DataFrame]]:

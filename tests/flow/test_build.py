@@ -169,6 +169,19 @@ def test_a_late_turn_moves_the_start_of_a_session_to_another_day(spark: SparkSes
     assert (session["turns"], session["tokens_in"]) == (3, 3)
 
 
+@pytest.mark.parametrize("name", FED)
+def test_gold_that_is_delivered_is_counted_before_gold_that_stays_in_the_lake(
+    spark: SparkSession, lake: Settings, name: str
+) -> None:
+    made = Build(Context(spark, lake, "test"), name)
+    by_source: dict[str, list[str]] = {}
+    for kpi in made.kpis:
+        by_source.setdefault(kpi.source.name, []).append(kpi.gold.full_name)
+    for tables in by_source.values():
+        stays = [table not in made.writes for table in tables]
+        assert stays == sorted(stays)
+
+
 def test_a_gold_table_names_the_query_that_builds_it() -> None:
     assert {name: silver_of(name) for name in KPIS} == {
         "session_kpis": "agent_turns",

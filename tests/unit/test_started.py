@@ -33,7 +33,7 @@ class Stream:
 
 
 class Refine:
-    name, every_s, reads = "refine.crm", 0.0, ()
+    name, every_s, reads, writes = "refine.crm", 0.0, (), ()
 
     def __init__(self) -> None:
         self.batches: list[int] = []

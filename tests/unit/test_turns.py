@@ -147,6 +147,53 @@ def test_it_waits_no_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> No
     assert driver.went("both")
 
 
+def test_what_others_wait_for_is_handed_over_when_all_of_it_is_written() -> None:
+    driver = Driver()
+    gold = Reader("gold", ("silver.x",), writes=("gold.x", "gold.y"))
+    driver.batch(gold, *gold.writes)
+    driver.wait(DELIVER)
+    assert driver.went("deliver")
+    driver.batch(DELIVER)
+    driver.begin(gold)
+    driver.wait(DELIVER)
+    driver.written.update(["gold.x"])
+    assert driver.went("deliver")
+    driver.written.update(["gold.y"])
+    assert driver.went("deliver", "deliver")
+    # That the batch ends, later, is no news again.
+    driver.wait(DELIVER)
+    driver.end(gold, "gold.z")
+    assert driver.went("deliver", "deliver")
+
+
+def test_of_queries_equally_far_from_the_sources_those_that_others_wait_for_go_first() -> None:
+    driver = Driver(places=1)
+    driver.begin(REFINE)
+    driver.end(INGEST, "silver.x")
+    driver.wait(BUILD)
+    driver.wait(GOLD)
+    driver.end(REFINE)
+    assert driver.went("gold")
+
+
+def test_a_slow_pace_goes_behind_all_others_until_its_time_is_over_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "_UNHURRIED_S", 0.5)
+    driver = Driver(places=1)
+    slow = Reader("slow", ("ops.x",), every_s=0.5)
+    driver.begin(REFINE)
+    driver.end(INGEST, "ops.x")
+    driver.wait(slow, INGEST)
+    driver.end(REFINE)
+    assert driver.went("ingest")
+    driver.begin(INGEST)
+    driver.wait(Reader("other"))
+    time.sleep(slow.every_s)
+    driver.end(INGEST)
+    assert driver.went("ingest", "slow")
+
+
 def test_nobody_waits_for_what_comes_from_outside() -> None:
     driver = Driver()
     source = Reader("source", writes=("bronze.x",))
