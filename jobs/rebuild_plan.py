@@ -38,7 +38,6 @@ def planned(context: Context, rebuild_id: UUID, span: Span) -> dict[str, Any]:
     table = table_of(contract, rebuild_id)
     ensure_table(context.spark, context.settings, table)
     rows, waiting = judged(context, span)
-    rows = rows.persist()
     try:
         counted = rows.groupBy("was", "outcome", "changed", F.coalesce("settled", F.lit(False))).count()
         counts = counted.collect()

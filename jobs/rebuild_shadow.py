@@ -50,7 +50,7 @@ def contract_of(context: Context, stream: str) -> Contract:
 
 
 def judged(context: Context, span: Span) -> tuple[DataFrame, int]:
-    """The decisions, with `changed` and `settled`, and how many records refine has not come to yet.
+    """The decisions, with `changed` and `settled`, persisted; how many records refine has not come to yet.
 
     Of events that would leave silver all that came elsewhen are judged, too: one of them takes the place.
     """
@@ -64,13 +64,14 @@ def judged(context: Context, span: Span) -> tuple[DataFrame, int]:
     mine = records.where(came & days)
     waiting = mine.where(~refined).count()
     _log.info("judging", stream=span.stream, records=mine.count() - waiting, waiting=waiting)
-    rows = _decided(context, contract, mine.where(refined))
+    rows = _decided(context, contract, mine.where(refined)).persist()
     gone = rows.transform(lost(contract)).toArrow()
     if gone.num_rows:
+        rows.unpersist()
         others = records.where(refined & ~(came & days))
         copies = _copies(context, contract, others, gone).select(*PLACE)
         both = mine.where(refined).unionByName(records.join(F.broadcast(copies), list(PLACE), "left_semi"))
-        rows = _decided(context, contract, both)
+        rows = _decided(context, contract, both).persist()
     return rows, waiting
 
 
@@ -80,9 +81,8 @@ def came_since(context: Context, contract: Contract, decided: DataFrame, ends: M
     if not gone.num_rows:
         return 0
     refined = up_to(high_water(context.spark, context.settings, f"refine.{contract.domain}"))
-    return _copies(
-        context, contract, _records(context, contract).where(refined & ~up_to(dict(ends))), gone
-    ).count()
+    later = _records(context, contract).where(refined & ~up_to(dict(ends)))
+    return _copies(context, contract, later, gone).count()
 
 
 def there(context: Context, contract: Contract, spans: Iterable[Offsets]) -> DataFrame:
