@@ -117,7 +117,7 @@ def test_rows_that_change_go_or_come_are_so_in_every_destination(lake: Lake) -> 
     lake.deliver()
     assert normalized(world) == [("k1", "wbe"), ("k3", "a long one")]
 
-    lake.rules.write_text("rules: {}\n")
+    lake.rules.unlink()
     number, told = lake.plan()
     assert told["moves"] == {"dead → silver": 1, "silver → silver": 1}
     assert told["sinks"] == {
@@ -147,7 +147,7 @@ def test_rows_that_change_go_or_come_are_so_in_every_destination(lake: Lake) -> 
 def test_a_rebuild_that_was_killed_is_ended_by_the_same_command(lake: Lake) -> None:
     world = lake.world
     lake.deliver()
-    lake.rules.write_text("rules: {}\n")
+    lake.rules.unlink()
     words = ["--since", lake.span.since.isoformat(), "--until", lake.span.until.isoformat()]
     told = world.done("rebuild", "--stream", STREAM, *words)
     assert told["plan"]["moves"] == {"dead → silver": 1}
