@@ -27,7 +27,7 @@ from tests.integration.outgoing import records
 STREAM = "lead.ingest"
 SYSTEMS = ("postgres", "elasticsearch", "normalized", "dlq")
 SHORT = "rules:\n  acme: [{property: /source, logicalTypeOptions: {maxLength: 5}}]\n"
-NONE_OF_THEM = "rules:\n  acme: [{property: /source, logicalTypeOptions: {minLength: 50}}]\n"
+NONE_OF_THEM = 'rules:\n  acme: [{property: /source, logicalTypeOptions: {pattern: "^never$"}}]\n'
 
 
 class Lake:
