@@ -52,8 +52,6 @@ def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
     Keys have no nulls. The two joins would take Spark as long as the count itself.
     """
     names = keys.column_names
-    # Counts are never null, but of a key that is gone there are none.
-    counted = counted.cast(pa.schema([field.with_nullable(True) for field in counted.schema]))
     keys = keys.cast(counted.select(names).schema)
     gone = keys.join(counted.select(names), names, join_type="left anti")
     if HOUR in names:
@@ -72,6 +70,8 @@ def with_keys(rows: pa.Table, keys: pa.Table) -> pa.Table:
 
 def with_gone(rows: pa.Table, keys: pa.Table) -> pa.Table:
     """Rows of gold, and keys of those that are `gone`, as they are replaced."""
+    # Counts are never null, but of a key that is gone there are none.
+    rows = rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema]))
     tables = [
         table.append_column(GONE, pa.repeat(pa.scalar(is_gone), table.num_rows))
         for table, is_gone in ((rows, False), (keys, True))

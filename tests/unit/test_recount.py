@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from jobs.recount import of_keys
+from jobs.recount import of_keys, with_gone
 
 KEY = ("tenant_id", "hour")
 
@@ -24,6 +24,12 @@ def test_a_count_that_may_not_be_null_is_null_where_the_key_is_gone() -> None:
     found = of_keys(strict, keys(("a", 1), ("b", 2)))
     assert all(field.nullable for field in found.schema)
     assert rows(found)[1] == ("b", 2, None, None, True)
+
+
+def test_with_keys_that_are_gone_no_column_is_bound_to_have_a_value() -> None:
+    strict = counted(("a", 1, 5))
+    strict = strict.cast(pa.schema([field.with_nullable(False) for field in strict.schema]))
+    assert all(field.nullable for field in with_gone(strict, keys(("b", 2))).schema if field.name != "gone")
 
 
 def rows(table: pa.Table) -> list[tuple[object, ...]]:
