@@ -14,8 +14,6 @@ from headwater.tables import append_rows, exists, read_few
 from headwater.version import CODE_VERSION
 
 Offsets = dict[str, int]
-# Counts that correct those of `refine.<domain>`: a rebuild has decided otherwise since.
-_REBUILD = "rebuild."
 TABLE = "ops.ledger"
 _COUNTS = ("in_rows", "silver", "duplicate", "dead", "no_consent", "erased", "filtered")
 _SCHEMA = pa.schema(
@@ -51,7 +49,7 @@ class Entry:
 
 def rebuilding(domain: str) -> str:
     """The query whose entries correct those of refine: less of one outcome, more of another."""
-    return f"{_REBUILD}{domain}"
+    return f"rebuild.{domain}"
 
 
 def write_ledger(

@@ -35,8 +35,8 @@ def trim(lake: str, path: str, table_id: str, kept_s: float = KEPT_S) -> int:
 
 
 def behind(lake: str, table_id: str, version: int, queries: Collection[str]) -> list[str]:
-    """Those of the queries whose last batch that is done has not read past this version of the table. One
-    without a checkpoint, or that has done no batch, will read the table as it is."""
+    """Those of the queries whose last batch that is done has not read past this version of the table, or that
+    are in their first batch. One without a checkpoint will read the table as it is."""
     found = []
     for name in queries:
         folder = Path(lake, "_checkpoints", name)

@@ -21,7 +21,7 @@ from headwater.metrics import EVENTS
 from headwater.offsets import Span, counted_ranges, merged, span_of, spans_of, within
 from headwater.tables import checkpoint_path, ensure_table, read_table, stream_table
 from jobs.maintain import kept_from
-from jobs.outcomes import placed, sourced, tables_of
+from jobs.outcomes import tables_of
 from jobs.queries import Context
 from schemas.contract import domain_contracts
 from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, PLACE, SILVER, SOURCE, Table, bronze
@@ -29,6 +29,7 @@ from sinks.base import Written
 from sinks.postgres_events import LogSink
 from sources.registry import RegistrySchemas
 from transformations.classify import classify
+from transformations.columns import placed, sourced
 from transformations.dead_letters import STAGES
 from transformations.validate import EARLIEST_US
 

@@ -6,13 +6,14 @@ A duplicate has none, nor has a refusal of consent.
 from collections.abc import Sequence
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from headwater.tables import read_table
 from jobs.queries import Context
 from schemas.contract import Contract
-from schemas.tables import DEAD_LETTERS, FILTERED, PLACE, SILVER, SOURCE, Table
+from schemas.tables import DEAD_LETTERS, FILTERED, SILVER, Table
+from transformations.columns import placed
 from transformations.dead_letters import STAGES
 from transformations.dedupe import identity_of
 
@@ -22,16 +23,6 @@ WRITTEN = ("silver", "dead", "filtered")
 def tables_of(contracts: Sequence[Contract]) -> list[Table]:
     """The tables that hold the outcomes of these streams."""
     return [DEAD_LETTERS, FILTERED, *[SILVER[contract.stream] for contract in contracts]]
-
-
-def placed() -> list[Column]:
-    """The place of a row of these tables, named as bronze names it."""
-    return [F.col(theirs).alias(ours) for theirs, ours in zip(SOURCE, PLACE, strict=True)]
-
-
-def sourced() -> list[Column]:
-    """The place of a record of bronze, named as these tables name it."""
-    return [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]
 
 
 def outcome_rows(context: Context, contracts: Sequence[Contract]) -> DataFrame:

@@ -17,7 +17,7 @@ from headwater.delta_log import last_append
 from headwater.errors import QualityError, SetupError
 from headwater.failpoints import fail_at
 from headwater.files import local_folders
-from headwater.ledger import high_water
+from headwater.ledger import high_water, rebuilding
 from headwater.locks import commit_lock, instance_lock
 from headwater.log import logger
 from headwater.tables import (
@@ -190,7 +190,7 @@ def _apply(context: Context, rebuild_id: UUID, why: str) -> dict[str, Any]:
         _log.warning("copies_came_meanwhile", stream=kept.stream, records=copies, remedy="rebuild them, too")
         done["copies"] = copies
     what = f"rebuild {rebuild_id} of {kept.stream} is done: {moves}"
-    record_decision(context, f"{rebuild_apply.NAME}.{contract.domain}", what, (rebuild_id.hex, _DONE))
+    record_decision(context, rebuilding(contract.domain), what, (rebuild_id.hex, _DONE))
     fail_at(rebuild_apply.NAME, "before_commit")
     _forget(context, rebuild_id)
     _log.info("rebuilt", rebuild_id=str(rebuild_id), **done)
@@ -207,5 +207,5 @@ def _begin(
         )
     rebuild_apply.check(context, contract, decided, kept.ends)
     what = f"{who()} rebuilds {kept.stream} of {kept.since} to {kept.until} ({rebuild_id}): {why}"
-    record_decision(context, f"{rebuild_apply.NAME}.{contract.domain}", what, (rebuild_id.hex, _BEGUN))
+    record_decision(context, rebuilding(contract.domain), what, (rebuild_id.hex, _BEGUN))
     rebuild_apply.begin(context, contract, rebuild_id, decided)

@@ -24,13 +24,14 @@ from jobs.build import BUILT, Build
 from jobs.build_crm import KEYS as WORKED_OUT
 from jobs.build_crm import SOURCES as CRM_SOURCES
 from jobs.build_crm import BuildCrm
-from jobs.outcomes import sourced, tables_of
+from jobs.outcomes import tables_of
 from jobs.queries import Context
 from jobs.rebuild_shadow import came_since, there
 from jobs.refine import REBUILT
 from schemas.contract import Contract
 from schemas.gold import BILLING_PERIODS
 from schemas.tables import DEAD_LETTERS, FILTERED, LEDGER, SILVER, SOURCE
+from transformations.columns import sourced
 from transformations.dead_letters import STAGES, to_dead_letters, to_filtered
 from transformations.rebuilt import coming_rows, leaving_rows, new_rows, other_rows, stale
 

@@ -8,10 +8,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headwater.tables import read_table
-from jobs.outcomes import outcome_rows, placed
+from jobs.outcomes import outcome_rows
 from jobs.queries import Context
 from schemas.contract import Contract
 from schemas.tables import PLACE, SILVER, bronze
+from transformations.columns import placed
 
 
 def trace(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from schemas.tables import PLACE, SOURCE
 from transformations.content_hash import ESCAPED
 
 _MOMENT = "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"
@@ -66,3 +67,13 @@ def _escaped(text: Column) -> Column:
 
 def _json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def placed() -> list[Column]:
+    """The place of a row behind bronze, named as bronze names it."""
+    return [F.col(theirs).alias(ours) for theirs, ours in zip(SOURCE, PLACE, strict=True)]
+
+
+def sourced() -> list[Column]:
+    """The place of a record of bronze, named as all tables behind it do."""
+    return [F.col(ours).alias(theirs) for ours, theirs in zip(PLACE, SOURCE, strict=True)]

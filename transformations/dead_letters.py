@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.letters import REPLAY_COUNT, REPLAY_OF
-from schemas.tables import PLACE
+from transformations.columns import sourced
 
 # Where a record can fail before silver.
 STAGES = ("decode", "validate", "api")
@@ -30,7 +30,7 @@ def to_dead_letters(
     columns = [
         F.sha2(place, 256).alias("dead_letter_id"),
         *map(F.col, ("fingerprint", "stream", "stage", "tenant_id", "reasons", "payload", "headers")),
-        *[F.col(part).alias(f"source_{part}") for part in PLACE],
+        *sourced(),
         F.lit(None).cast("string").alias("event_id"),
         F.col("event_time"),
         F.col("refined_at").alias("failed_at"),
@@ -54,7 +54,7 @@ def to_filtered(code_version: str) -> Callable[[DataFrame], DataFrame]:
     columns = [
         *map(F.col, ("stream", "tenant_id")),
         F.regexp_replace(said, "^filter:", "").alias("filter"),
-        *[F.col(part).alias(f"source_{part}") for part in PLACE],
+        *sourced(),
         *map(F.col, ("event_time", "refined_at")),
         F.lit(code_version).alias("code_version"),
     ]

@@ -12,8 +12,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from schemas.contract import Contract
-from schemas.tables import PLACE, SILVER, SOURCE, Table
+from schemas.tables import PLACE, SILVER, Table
 from transformations.classify import outcome_columns, silver_columns, silver_rows
+from transformations.columns import placed
 from transformations.dead_letters import STAGES
 from transformations.dedupe import identity_of
 
@@ -37,7 +38,7 @@ def kept(contract: Contract, silver: DataFrame, letters: DataFrame, filtered: Da
     table = SILVER[contract.stream]
     nothing = F.lit(None)
     rows = silver.select(
-        *_placed(),
+        *placed(),
         F.lit("silver").alias("was"),
         F.struct(*table.names).alias("old"),
         identity_of(contract).alias("identity"),
@@ -47,11 +48,11 @@ def kept(contract: Contract, silver: DataFrame, letters: DataFrame, filtered: Da
     )
     told = [nothing.cast(rows.schema["old"].dataType).alias("old"), nothing.cast("string").alias("identity")]
     dead = letters.where(F.col("stage").isin(*STAGES)).select(
-        *_placed(), F.lit("dead").alias("was"), *told, _said_of_letter().alias("said"),
+        *placed(), F.lit("dead").alias("was"), *told, _said_of_letter().alias("said"),
         F.col("tenant_id").alias("was_tenant"), (F.col("status") != "new").alias("settled"),
     )  # fmt: skip
     left_out = filtered.select(
-        *_placed(), F.lit("filtered").alias("was"), *told, F.col("filter").alias("said"),
+        *placed(), F.lit("filtered").alias("was"), *told, F.col("filter").alias("said"),
         F.col("tenant_id").alias("was_tenant"), F.lit(False).alias("settled"),
     )  # fmt: skip
     return reduce(DataFrame.unionByName, [rows, dead, left_out])
@@ -117,7 +118,7 @@ def stale(contract: Contract, there: DataFrame, silver: DataFrame) -> Callable[[
 
 def _known(contract: Contract, silver: DataFrame, leaving: DataFrame) -> DataFrame:
     """`dedupe_hash` of all events that silver has, but from records that are `leaving`; `known` is true."""
-    held = silver.select(identity_of(contract).alias("dedupe_hash"), *_placed())
+    held = silver.select(identity_of(contract).alias("dedupe_hash"), *placed())
     held = held.join(leaving.select(*PLACE), list(PLACE), "left_anti")
     return held.select("dedupe_hash").distinct().withColumn("known", F.lit(True))
 
@@ -148,10 +149,6 @@ def _differs(contract: Contract) -> Column:
 def _said_of_letter() -> Column:
     """All that a rule decides of a letter, as one text."""
     return F.to_json(F.struct("stage", "tenant_id", "fingerprint", "reasons"))
-
-
-def _placed() -> list[Column]:
-    return [F.col(theirs).alias(ours) for theirs, ours in zip(SOURCE, PLACE, strict=True)]
 
 
 def new_rows(contract: Contract) -> Callable[[DataFrame], DataFrame]:
