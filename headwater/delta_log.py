@@ -8,7 +8,7 @@ interface is in this file only (docs/adr/0013).
 """
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,10 @@ from headwater.delta_change import CHECKPOINT_EVERY as CHECKPOINT_EVERY
 from headwater.delta_change import GROUP_ROWS as GROUP_ROWS
 from headwater.delta_checksum import write_checksum
 
+_DELTA = "org.apache.spark.sql.delta"
 _TABLES_KEPT_OPEN = 64
+# So many are looked for one by one.
+_MOST_HOURS = 24
 # delta-rs makes the log's checkpoints, so the tables themselves ask Spark for none.
 NO_CHECKPOINTS = "1000000000"
 
@@ -99,12 +102,14 @@ def append(rows: DataFrame, path: str, application: str, version: int) -> bool:
     """
     spark = rows.sparkSession
     jvm: Any = spark._jvm
-    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
+    # By whole names: each part of jvm.org.apache… would be looked for in all jars.
+    log = getattr(jvm, f"{_DELTA}.DeltaLog").forTable(spark._jsparkSession, path)
     nothing = getattr(getattr(jvm, "scala.None$"), "MODULE$")
-    update = getattr(jvm, "org.apache.spark.sql.delta.DeltaOperations$StreamingUpdate")
+    update = getattr(jvm, f"{_DELTA}.DeltaOperations$StreamingUpdate")
+    mode = getattr(jvm, "org.apache.spark.sql.streaming.OutputMode").Append()
     transaction = log.startTransaction()
     transaction.updateSetTransaction(application, version, nothing)
-    how = update(jvm.org.apache.spark.sql.streaming.OutputMode.Append(), application, version, nothing)
+    how = update(mode, application, version, nothing)
     return _checkpointed(path, int(transaction.commit(transaction.writeFiles(rows._jdf), how)))
 
 
@@ -197,20 +202,51 @@ def read(path: str, columns: list[str], where: tuple[str, str | list[str]] | Non
 
 
 def read_days(
-    path: str, columns: Sequence[str], days: Sequence[date] | None, where: pc.Expression | None
+    path: str,
+    columns: Sequence[str],
+    days: Sequence[date] | None,
+    where: pc.Expression | None,
+    hours: Sequence[datetime] = (),
 ) -> pa.Table:
     """These columns, which `where` names too, of the rows that fit.
 
-    Only of these days (`event_date`, the partition); None: of all.
+    Only of these days (`event_date`, the partition); None: of all. With `hours` the files of these days are
+    left out in which, by their statistics, no `event_time` is of one of these hours.
     """
     table = _opened(path)
-    texts = None if days is None else [("event_date", "in", [day.isoformat() for day in days])]
-    files = _files(table, path, table.file_uris(file_pruning_predicate=texts))
+    of_days = [] if days is None else [("event_date", "in", [day.isoformat() for day in days])]
+    any_of = [[*of_days, *span] for span in _spans(hours)]
+    files = _files(table, path, table.file_uris(file_pruning_predicate=any_of if any(any_of) else None))
     schema = _schema(table)
     if not files:
         return schema.empty_table().select(columns)
     rows = dataset(files, schema=schema, format="parquet", partitioning="hive")
     return _fitting(rows, columns, where)
+
+
+def _spans(hours: Sequence[datetime]) -> list[list[tuple[str, str, datetime]]]:
+    """Conditions, any of which a file is to meet: an hour for each, or what lies between all of them."""
+    if not hours:
+        return [[]]
+    far = len(hours) > _MOST_HOURS
+    begins = [min(hours)] if far else hours
+    ends = [(max(hours) if far else begin) + timedelta(hours=1) for begin in begins]
+    return [
+        [("event_time", ">=", begin), ("event_time", "<", end)]
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+
+
+def files(path: str) -> list[str]:
+    """The names of the table's files, below its folder."""
+    table = _opened(path)
+    return [name[len(path) + 1 :] for name in _files(table, path, table.file_uris())]
+
+
+def read_files(path: str, names: Sequence[str], columns: list[str]) -> pa.Table:
+    """These columns, none of which is a partition, of some of the table's files."""
+    found = dataset([f"{path}/{name}" for name in names], schema=_schema(_opened(path)), format="parquet")
+    return found.to_table(columns=columns)
 
 
 def _files(table: DeltaTable, path: str, uris: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ def read_text(spark: SparkSession, path: str) -> str | None:
     stream = files.open(place)
     try:
         jvm: Any = spark._jvm
-        return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        return str(getattr(jvm, "org.apache.commons.io.IOUtils").toString(stream, "UTF-8"))
     finally:
         stream.close()
 
@@ -45,12 +45,12 @@ def plain_local_files(spark: SparkSession) -> None:
     Besides, Hadoop runs a process for each file it makes or renames when its native library is not there.
     """
     jvm: Any = spark._jvm
-    local = jvm.org.apache.hadoop.fs.FileSystem.getLocal(spark._jsc.hadoopConfiguration())
+    local = getattr(jvm, "org.apache.hadoop.fs.FileSystem").getLocal(spark._jsc.hadoopConfiguration())
     local.setWriteChecksum(False)
     local.setVerifyChecksum(False)
 
 
 def _resolve(spark: SparkSession, path: str) -> tuple[Any, Any]:
     jvm: Any = spark._jvm
-    place = jvm.org.apache.hadoop.fs.Path(path)
+    place = getattr(jvm, "org.apache.hadoop.fs.Path")(path)
     return place.getFileSystem(spark._jsc.hadoopConfiguration()), place

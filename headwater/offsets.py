@@ -1,13 +1,16 @@
 """Ranges of Kafka offsets, counted beside the work by one observe() over a batch."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pyspark.sql import Column, DataFrame
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
 Place = tuple[str, int]
+_NUMBER = "place_number"
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,36 @@ def within(
     return F.expr(" OR ".join(parts) or "false")
 
 
-def observe_places(rows: DataFrame, name: str, places: list[Place], *more: Column) -> DataFrame:
+def observe_places(
+    rows: DataFrame, name: str | Observation, places: Sequence[Place], *more: Column
+) -> DataFrame:
     """Observe under `name`: `total`, the range of every place (topic, partition), and `more` aggregates.
 
-    `rows` must have the columns topic, partition and offset.
+    `rows` must have the columns topic, partition and offset. Of a topic all partitions are among `places`, in
+    their order.
     """
-    ranges = [part for i, place in enumerate(places) for part in _aggregates(i, *place)]
-    return rows.observe(name, F.count(F.lit(1)).alias("total"), *ranges, *more)
+    # Spark makes, sends and compiles these expressions anew for every task: they are kept short.
+    numbered = rows.withColumn(_NUMBER, F.expr(_number(places)))
+    ranges = [part for number in range(len(places)) for part in _aggregates(number)]
+    return numbered.observe(name, F.count(F.lit(1)).alias("total"), *ranges, *more).drop(_NUMBER)
 
 
-def _aggregates(number: int, topic: str, partition: int) -> list[Column]:
+def _number(places: Sequence[Place]) -> str:
+    """SQL of a place's number in the list; null for others."""
+    first: dict[str, int] = {}
+    for number, (topic, _) in enumerate(places):
+        first.setdefault(topic, number)
+    size = Counter(topic for topic, _ in places)
+    parts = [
+        f"WHEN topic = {_quoted(topic)} AND partition < {size[topic]} THEN {number} + partition"
+        for topic, number in first.items()
+    ]
+    return f"CASE {' '.join(parts)} END" if parts else "CAST(NULL AS INT)"
+
+
+def _aggregates(number: int) -> list[Column]:
     # As text: a tenth of the calls into the JVM, of which a domain's places would take a second.
-    offset = f"CASE WHEN topic = {_quoted(topic)} AND partition = {partition} THEN offset END"
+    offset = f"CASE WHEN {_NUMBER} = {number} THEN offset END"
     named = {"first": "min", "last": "max", "count": "count"}
     return [F.expr(f"{how}({offset}) AS {name}{number}") for name, how in named.items()]
 
@@ -87,7 +108,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def observed_ranges(observed: dict[str, Any], places: list[Place]) -> Ranges | None:
+def observed_ranges(observed: dict[str, Any], places: Sequence[Place]) -> Ranges | None:
     """The ranges of the places that had rows; None when the observation does not cover every row."""
     ranges = {
         f"{topic}-{partition}": Range(observed[f"first{i}"], observed[f"last{i}"], observed[f"count{i}"])
@@ -102,6 +123,16 @@ def counted_ranges(batch: DataFrame) -> Ranges:
     offset = F.col("offset")
     found = batch.groupBy("topic", "partition").agg(F.min(offset), F.max(offset), F.count(offset)).collect()
     return {f"{row[0]}-{row[1]}": Range(row[2], row[3], row[4]) for row in found}
+
+
+def ranges_here(rows: pa.Table) -> Ranges:
+    """The same of rows that are on the driver."""
+    counts = [("offset", "min"), ("offset", "max"), ("offset", "count")]
+    found = rows.group_by(["topic", "partition"]).aggregate(counts).to_pylist()
+    return {
+        f"{row['topic']}-{row['partition']}": Range(row["offset_min"], row["offset_max"], row["offset_count"])
+        for row in found
+    }
 
 
 def of_topics(ranges: Ranges, topics: Iterable[str]) -> Ranges:

@@ -4,8 +4,9 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from py4j.java_gateway import java_import
 from pyspark.sql import SparkSession
 
 from headwater.errors import SetupError
@@ -24,6 +25,15 @@ _ROOM = "-XX:MetaspaceSize=512m"
 
 # Spark asks for nulls itself, and reads only what it has been sent: Arrow need not check each access again.
 _TRUSTING_ARROW = "-Darrow.enable_unsafe_memory_access=true -Darrow.enable_null_check_for_get=false"
+
+# What PySpark asks for by its last name with every few calls: Py4J would try eight packages for it each time,
+# and Java look through all jars for each that it is not in.
+_LOOKED_UP = [
+    "org.apache.spark.api.python.PythonUtils",
+    "org.apache.spark.api.python.SimplePythonFunction",
+    "org.apache.spark.sql.api.python.PythonSQLUtils",
+    "org.apache.spark.sql.api.python.ArrowIteratorServer",
+]
 
 _PARQUET = {
     # A dictionary is tried for every column, and most of ours say something new in every row: they are given
@@ -58,6 +68,8 @@ def build_session(settings: Settings, app: str) -> SparkSession:
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
+    for name in _LOOKED_UP:
+        java_import(cast(Any, spark._jvm), name)  # noqa: SLF001 - no public way into the JVM
     if not settings.lake_is_remote:
         plain_local_files(spark)
     return spark
@@ -139,6 +151,10 @@ def _runtime(settings: Settings) -> dict[str, str]:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "5000",
         "spark.sql.execution.arrow.maxBytesPerBatch": "64m",
         "spark.ui.showConsoleProgress": "false",
+        # Of a thousand statements, the default, all are sorted by age when one more has ended.
+        "spark.sql.ui.retainedExecutions": "50",
+        "spark.ui.retainedJobs": "100",
+        "spark.ui.retainedStages": "100",
         # Each statement's plan is put into words for the user interface: in as few as there are.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.debug.maxToStringFields": "8",

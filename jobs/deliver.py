@@ -5,14 +5,13 @@ destination refuses for ever becomes a dead letter of stage sink:<system>, with 
 bronze. Of gold, whose rows are replaced, the change feed is read: deletions are delivered, too.
 """
 
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructType
 
 from headwater.errors import SetupError
 from headwater.execution import query_id
@@ -103,7 +102,7 @@ class Deliver:
         """The routes that have rows in this batch, with these: on the driver if they are few."""
         if len(self.routes) == 1:
             return [(*self.routes[0], batch)]
-        size = batch.agg(F.count("*").alias("rows"), F.sum(_text_bytes(batch)).alias("bytes")).collect()[0]
+        size = batch.agg(F.count("*").alias("rows"), self._bytes.alias("bytes")).collect()[0]
         if size["rows"] <= FEW_ROWS and (size["bytes"] or 0) <= FEW_BYTES:
             few = batch.toArrow()
             parts = [(route, sink, _part(few, route.table.name)) for route, sink in self.routes]
@@ -114,6 +113,17 @@ class Deliver:
             for route, sink in self.routes
             if route.table.name in there
         ]
+
+    @cached_property
+    def _bytes(self) -> Column:
+        """How long all texts are. Made once and as text: else a hundred calls into the JVM for each batch."""
+        texts = [
+            f"coalesce(octet_length({route.table.name}.{name}), 0)"
+            for route, _ in self.routes
+            for name, kind in route.table.kinds.items()
+            if kind == "STRING"
+        ]
+        return F.expr(f"sum({' + '.join(texts) or '0'})")
 
     def _deliver(self, route: Route, sink: Sink, rows: DataFrame | pa.Table) -> Written:
         if isinstance(rows, pa.Table):
@@ -145,18 +155,6 @@ class Deliver:
         EVENTS.labels(self.name, stream, "delivered").inc(written.rows)
         if refused:
             DEAD.labels(stream, f"sink:{sink.name}", "sink_rejected").inc(refused)
-
-
-def _text_bytes(batch: DataFrame) -> Column:
-    """How long the texts of a row are, in all its tables."""
-    texts = [
-        F.coalesce(F.octet_length(F.col(f"{table.name}.{column.name}")), F.lit(0))
-        for table in batch.schema
-        if isinstance(table.dataType, StructType)
-        for column in table.dataType
-        if isinstance(column.dataType, StringType)
-    ]
-    return reduce(Column.__add__, texts, F.lit(0))
 
 
 def _part(batch: pa.Table, name: str) -> pa.Table:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from headwater.key_index import KeyIndex
 from headwater.tables import frame_of, read_few, read_table
 from jobs.queries import Context
 from schemas.contract import Contract
@@ -30,7 +31,8 @@ def without_earlier(
     """The outcome rows of `batch`; the same ones, unless silver has one of the stream's events already.
 
     `asked` is true of the rows to look up, `count` how many those are at most: none is `written` yet.
-    Reads three columns of all the table: so a batch costs more the more silver holds, whatever its own size.
+    Of a contract with `uniqueForEver` an index says which events silver may have; only for these, and for
+    those that were sent again, some columns of the whole table are read.
     """
     again = _again(context, contract, batch.where(asked), count)
     if not again.num_rows:
@@ -50,7 +52,10 @@ def _again(context: Context, contract: Contract, batch: DataFrame, count: int) -
     if count > _FEW or context.settings.lake_is_remote:
         there = read_table(context.spark, context.settings, table.full_name).select(*identity, *SOURCE)
         return new.join(there, identity).where(~_same_place()).select("dedupe_hash").distinct().toArrow()
-    return in_silver(context, contract, new.toArrow())
+    few = new.toArrow()
+    if contract.unique_for_ever:
+        few = few.filter(KeyIndex(context.settings, table.full_name, identity).may_have(few))
+    return in_silver(context, contract, few)
 
 
 def in_silver(context: Context, contract: Contract, few: pa.Table) -> pa.Table:
@@ -60,6 +65,8 @@ def in_silver(context: Context, contract: Contract, few: pa.Table) -> pa.Table:
     """
     names = list(contract.key_columns)
     identity = ["tenant_id", *names]
+    if not few.num_rows:
+        return few.select(["dedupe_hash"])
     wanted = (names[0], few[names[0]].to_pylist())
     table = SILVER[contract.stream].full_name
     there = read_few(context.spark, context.settings, table, [*identity, *SOURCE], wanted)

@@ -6,22 +6,40 @@ a checkpoint the query starts behind the highest offset that the ledger or the t
 
 from uuid import uuid4
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from headwater.errors import DataLossError, SetupError
-from headwater.execution import batch_numbers, busy, query_id
+from headwater.execution import busy, query_id
 from headwater.failpoints import fail_at, fail_during
 from headwater.files import delete_folder
 from headwater.ledger import Entry, high_water, write_ledger
 from headwater.metrics import EVENTS
-from headwater.offsets import Place, Ranges, counted_ranges, observe_places, observed_ranges, of_topics
-from headwater.tables import append_once, checkpoint_path, ensure_table, properties, read_table, set_property
+from headwater.offsets import (
+    Place,
+    Ranges,
+    counted_ranges,
+    observe_places,
+    observed_ranges,
+    of_topics,
+    ranges_here,
+)
+from headwater.tables import (
+    append_once,
+    append_rows,
+    checkpoint_path,
+    ensure_table,
+    properties,
+    read_table,
+    set_property,
+    was_appended,
+)
 from jobs.queries import Context
 from jobs.runs import record_decision
 from schemas.contract import domain_contracts
 from schemas.tables import LEDGER, bronze
 from sources.kafka import partition_bounds, read_stream, starting_offsets, topic_ids
+from sources.kafka_few import few_records
 
 _TOPIC_ID = "headwater.topic_id."
 
@@ -41,10 +59,13 @@ class Ingest:
         self.table = bronze(domain)
         self.places: list[Place] = []
         self._gap_accepted = context.accept_gap
+        # Of a start of the query, only the first batch may be one that was written before.
+        self._is_first = True
 
     def prepare(self) -> None:
         """Create the tables; refuse a checkpoint without its table, and a topic that was made again."""
         spark, settings = self.context.spark, self.context.settings
+        self._is_first = True
         ensure_table(spark, settings, self.table)
         ensure_table(spark, settings, LEDGER)
         known = properties(spark, settings, self.table.full_name)
@@ -104,8 +125,7 @@ class Ingest:
             for gap in gaps:
                 record_decision(self.context, self.name, gap)
             self._gap_accepted = False
-        rows = read_stream(self.context.spark, settings, self.topics, starting)
-        return observe_places(rows, self.name, self.places)
+        return read_stream(self.context.spark, settings, self.topics, starting)
 
     def _last_offsets(self) -> dict[str, int]:
         """The higher of the ledger (never purged) and the table (a batch ahead after a crash)."""
@@ -126,9 +146,9 @@ class Ingest:
         fail_at(self.name, "before_write")
         # A task and a file for each core, not for each of Kafka's partitions.
         tasks = batch.coalesce(spark.sparkContext.defaultParallelism)
-        append_once(tasks, settings, self.table.full_name, this, batch_id)
+        ranges = self._append(tasks, (this, batch_id))
         fail_at(self.name, "after_write")
-        entries = self._entries(self._ranges(batch, this))
+        entries = self._entries(ranges)
         write_ledger(spark, settings, self.name, this, batch_id, entries)
         self.context.written.update((self.table.full_name, LEDGER.full_name))
         for entry in entries:
@@ -136,11 +156,22 @@ class Ingest:
             EVENTS.labels(self.name, entry.stream, "bronze").inc(entry.in_rows)
         fail_at(self.name, "before_commit")
 
-    def _ranges(self, batch: DataFrame, this: str) -> Ranges:
-        observed = batch_numbers(self.context.spark, this, self.name).observed
-        ranges = observed_ranges(observed, self.places)
-        # Nothing was observed when a replayed batch was in the table already: the plan did not run.
-        return ranges or counted_ranges(batch)
+    def _append(self, batch: DataFrame, mark: tuple[str, int]) -> Ranges:
+        """Append the batch, unless the table has it; what it holds."""
+        spark, settings, name = self.context.spark, self.context.settings, self.table.full_name
+        checkpoint = checkpoint_path(settings, self.name)
+        few = None if settings.lake_is_remote else few_records(batch, checkpoint, mark[1])
+        if few is not None:
+            append_rows(spark, few, settings, name, mark)
+            return ranges_here(few)
+        is_first, self._is_first = self._is_first, False
+        if was_appended(settings, name, *mark) or (is_first and settings.lake_is_remote):
+            # Nothing is observed of a batch that the table has: it is not read.
+            append_once(batch, settings, name, *mark)
+            return counted_ranges(batch)
+        counted = Observation()
+        append_once(observe_places(batch, counted, self.places), settings, name, *mark)
+        return observed_ranges(counted.get, self.places) or counted_ranges(batch)
 
     def _entries(self, ranges: Ranges) -> list[Entry]:
         entries = [self._entry(c.stream, of_topics(ranges, c.sources)) for c in self.contracts]

@@ -42,7 +42,9 @@ def few_rows(
 ) -> DataFrame:
     """All rows of the touched keys in the source, and perhaps some more: the columns that the KPI needs."""
     path = table_path(settings, kpi.source.full_name)
-    return frame_of(spark, read_days(path, kpi.columns, days, _named(kpi, touched))).coalesce(1)
+    hours = pc.unique(touched[HOUR]).to_pylist() if HOUR in touched.column_names else ()
+    rows = read_days(path, kpi.columns, days, _named(kpi, touched), hours)
+    return frame_of(spark, rows).coalesce(1)
 
 
 def of_keys(counted: pa.Table, keys: pa.Table) -> pa.Table:
@@ -84,9 +86,9 @@ def _named(kpi: Kpi, touched: pa.Table) -> pc.Expression | None:
     if kpi.is_long:
         name = kpi.key[-1]
         return pc.field(name).isin(pc.unique(touched[name]))
-    if "window_start" not in touched.column_names:
+    if HOUR not in touched.column_names:
         return None
-    hours = pc.unique(touched["window_start"])
-    named = "window_start" in kpi.columns
-    hour = pc.field("window_start") if named else pc.floor_temporal(pc.field("event_time"), unit="hour")
+    hours = pc.unique(touched[HOUR])
+    named = HOUR in kpi.columns
+    hour = pc.field(HOUR) if named else pc.floor_temporal(pc.field("event_time"), unit="hour")
     return hour.isin(hours)

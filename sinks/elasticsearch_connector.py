@@ -99,8 +99,8 @@ class Connector:
 def save_json(documents: DataFrame, index: str, options: dict[str, str]) -> None:
     """The connector's Java call, the only place that knows it: its data source does not load on Spark 4.1."""
     jvm: Any = documents.sparkSession.sparkContext._jvm  # noqa: SLF001 - no public way into the JVM
-    config = jvm.java.util.HashMap()
+    config = getattr(jvm, "java.util.HashMap")()
     for name, value in options.items():
         config.put(name, value)
     lines = documents._jdf.toJSON().toJavaRDD()  # noqa: SLF001 - the rows stay in the JVM
-    jvm.org.elasticsearch.spark.rdd.api.java.JavaEsSpark.saveJsonToEs(lines, index, config)
+    getattr(jvm, "org.elasticsearch.spark.rdd.api.java.JavaEsSpark").saveJsonToEs(lines, index, config)

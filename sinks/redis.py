@@ -9,12 +9,13 @@ also when all is rebuilt.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from time import monotonic
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from redis import Redis
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ from headwater.errors import SetupError, TransientError
 from headwater.log import logger
 from headwater.redis import refused, writer_options
 from headwater.settings import Settings
+from headwater.tables import frame_of
 from headwater.worker import forget_archives
 from sinks import redis_mend
 from sinks.base import Seen, Written
@@ -47,6 +49,8 @@ local known = redis.call('HGET', KEYS[1], 'n')
 if known and known <= ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
+# A key, and the script's arguments.
+_Row = tuple[Any, ...]
 _log = logger(__name__)
 
 
@@ -145,12 +149,16 @@ class RedisSink:
         with connected(self._settings) as client:
             client.ping()
 
-    def write(self, batch: DataFrame) -> Written:
-        """Set what is newer than what is there and came within a day."""
+    def write(self, batch: DataFrame | pa.Table) -> Written:
+        """Set what is newer than what is there and came within a day. Rows that are on the driver are sent
+        from there."""
         began = monotonic()
-        expires = F.unix_millis("refined_at") + F.lit(TTL_S * 1000)
-        rows = batch.select(*self._identity(), self._state.json().alias("v"), expires.alias("expires"))
-        done = self._run(self._set, rows)
+        if isinstance(batch, DataFrame):
+            done = self._run(self._set, batch.select(*self._columns))
+        else:
+            # Spark works out columns of rows that it has at hand without a job.
+            rows = frame_of(SparkSession.active(), batch).select(*self._columns).collect()
+            done = _total([_sent(self._set, [rows])])
         took = round(monotonic() - began, 3)
         kind, written = self._state.kind, Written(done["fresh"], done["replaced"], done["kept"])
         _log.info("written", sink=self.name, query=self._query, kind=kind, rows=written.rows, seconds=took)
@@ -180,6 +188,11 @@ class RedisSink:
             while keys := list(islice(found, _AT_ONCE)):
                 client.unlink(*keys)
 
+    @cached_property
+    def _columns(self) -> list[Column]:
+        expires = F.unix_millis("refined_at") + F.lit(TTL_S * 1000)
+        return [*self._identity(), self._state.json().alias("v"), expires.alias("expires")]
+
     def _identity(self) -> list[Column]:
         key = F.concat("tenant_id", F.lit(":session:"), "session_id", F.lit(f":{self._state.kind}"))
         return [key.alias("key"), self._state.version().alias("n")]
@@ -187,29 +200,35 @@ class RedisSink:
     def _run(self, target: Target, rows: DataFrame) -> dict[str, int]:
         """What the script answered for all rows: new, replaced, kept as it was."""
         found = rows.coalesce(_TASKS).mapInArrow(_task(target), _COUNTS).collect()
-        faults = [row["fault"] for row in found if row["fault"]]
-        if faults:
-            raise _fault(faults[0])
-        return {name: sum(row[name] for row in found) for name in ("fresh", "replaced", "kept")}
+        return _total([row.asDict() for row in found])
+
+
+def _total(found: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """What was answered to all parts. Raises the fault of one as ours."""
+    faults = [part["fault"] for part in found if part["fault"]]
+    if faults:
+        raise _fault(faults[0])
+    return {name: sum(part[name] for part in found) for name in ("fresh", "replaced", "kept")}
 
 
 def _task(target: Target) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         forget_archives()
-        yield pa.RecordBatch.from_pylist([_sent(target, batches)])
+        rows = ([*zip(*[column.to_pylist() for column in part.columns], strict=True)] for part in batches)
+        yield pa.RecordBatch.from_pylist([_sent(target, rows)])
 
     return run
 
 
-def _sent(target: Target, batches: Iterable[pa.RecordBatch]) -> dict[str, Any]:
-    """Runs in a Python worker. A fault is returned by its name: Spark would log its text."""
+def _sent(target: Target, parts: Iterable[Sequence[_Row]]) -> dict[str, Any]:
+    """Runs in a Python worker, too. A fault is returned by its name: Spark would log its text."""
     answers = [0, 0, 0]
     try:
         with target.client() as client:
             script = client.script_load(target.script)
-            for batch in batches:
-                for first in range(0, batch.num_rows, _AT_ONCE):
-                    for answer in _round_trip(client, script, batch.slice(first, _AT_ONCE)):
+            for rows in parts:
+                for first in range(0, len(rows), _AT_ONCE):
+                    for answer in _round_trip(client, script, rows[first : first + _AT_ONCE]):
                         answers[answer] += 1
     except RedisError as fault:
         return {"fresh": 0, "replaced": 0, "kept": 0, "fault": _told(fault)}
@@ -217,10 +236,9 @@ def _sent(target: Target, batches: Iterable[pa.RecordBatch]) -> dict[str, Any]:
     return {"fresh": fresh, "replaced": replaced, "kept": kept, "fault": None}
 
 
-def _round_trip(client: Redis, script: str, rows: pa.RecordBatch) -> list[int]:
+def _round_trip(client: Redis, script: str, rows: Sequence[_Row]) -> list[int]:
     pipeline = client.pipeline(transaction=False)
-    keys, *arguments = (column.to_pylist() for column in rows.columns)
-    for key, *values in zip(keys, *arguments, strict=True):
+    for key, *values in rows:
         pipeline.evalsha(script, 1, key, *values)
     return pipeline.execute()
 

@@ -96,11 +96,12 @@ SINKS: dict[tuple[str, str], Destination] = {
     ),
     ("interactions", "redis"): Destination(
         (
-            Route(AGENT_SESSIONS, lambda settings, query: RedisSink(settings, query, STATE)),
+            Route(AGENT_SESSIONS, lambda settings, query: RedisSink(settings, query, STATE), here=True),
             Route(
                 SESSION_KPIS,
                 lambda settings, query: RedisSink(settings, query, METRICS),
                 _SESSION,
+                here=True,
             ),
         )
     ),

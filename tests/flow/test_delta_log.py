@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +307,37 @@ def test_only_the_newest_commits_keep_a_checksum(tmp_path: Path) -> None:
     for number in range(KEPT + 3):
         delta_log.append_rows(arrow(number), path)
     assert checksums(path) == [*range(4, KEPT + 4)]
+
+
+@pytest.mark.parametrize("statistics", ["event_time", ""], ids=["with", "without"])
+@pytest.mark.parametrize("by_spark", [False, True], ids=["delta-rs", "Spark"])
+def test_files_of_other_hours_are_not_read_where_statistics_say_so(
+    spark: SparkSession, tmp_path: Path, by_spark: bool, statistics: str
+) -> None:
+    at = pa.timestamp("us", "UTC")
+    kind = pa.schema([("n", pa.int64()), ("event_time", at), ("event_date", pa.date32())])
+    path = str(tmp_path / "dated")
+    delta_log.create(path, kind, ["event_date"], {"delta.dataSkippingStatsColumns": statistics or "n"})
+    ten, tick = datetime(2026, 3, 2, 10, tzinfo=UTC), timedelta(microseconds=1)
+    hour = timedelta(hours=1)
+    moments = [ten - tick, ten, ten + hour - tick, ten + hour, ten + 3 * hour + tick, ten - 24 * hour]
+    for number, moment in enumerate(moments):
+        rows = pa.table([[number], pa.array([moment], at), [moment.date()]], schema=kind)
+        if by_spark:
+            delta_log.append(spark.createDataFrame(rows), path, "query", number)
+        else:
+            delta_log.append_rows(rows, path)
+
+    def found(*hours: datetime) -> list[int]:
+        rows = delta_log.read_days(path, ["n"], [ten.date()], None, hours)
+        return sorted(rows["n"].to_pylist())
+
+    everything = [0, 1, 2, 3, 4]
+    assert found() == everything
+    assert found(ten) == ([1, 2] if statistics else everything)
+    assert found(ten, ten + 3 * hour) == ([1, 2, 4] if statistics else everything)
+    many = [ten + number * hour for number in range(-30, 1)]
+    assert found(*many) == ([0, 1, 2] if statistics else everything)
 
 
 def test_texts_of_rows_that_were_merged_can_be_asked_for(tmp_path: Path) -> None:

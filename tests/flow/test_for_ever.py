@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
@@ -14,7 +15,9 @@ from headwater.errors import HeadwaterError
 from headwater.tables import checkpoint_path
 from jobs import for_ever, refine
 from jobs.audit import audit
+from jobs.queries import Context
 from jobs.refine import Refine
+from schemas.contract import Contract
 from tests.conftest import settings_at
 from tests.flow.usage_lake import ARRIVED, CONTRACT, UsageLake, used
 
@@ -71,6 +74,30 @@ def test_an_event_that_comes_again_after_the_window_is_a_duplicate(lake: UsageLa
     acme = {"a": (0, 1), "b": (1, 1), "c": (3, 1), "d": (4, 1), "e": (6, 1)}
     assert kept(lake) == {("acme", k): v for k, v in acme.items()} | {("globex", "a"): (8, 5)}
     assert counts(lake) == totals == {"in_rows": 10, "silver": 6, "duplicate": 4}
+
+
+def test_silver_is_not_read_for_events_that_the_index_does_not_know(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = UsageLake(spark, settings_at(tmp_path))
+    lake.window = "1 millisecond"
+    looked: list[int] = []
+    as_it_is = for_ever.in_silver
+
+    def counted(context: Context, contract: Contract, few: pa.Table) -> pa.Table:
+        looked.append(few.num_rows)
+        return as_it_is(context, contract, few)
+
+    monkeypatch.setattr(for_ever, "in_silver", counted)
+    for events in ([event("a"), event("b")], [event("c")], [event("b", 2), event("d")]):
+        lake.arrive(events)
+        lake.run(Refine)
+    (index,) = Path(lake.settings.lake_root, "_index").glob("*")
+    index.write_bytes(b"not a database at all" * 50)
+    lake.arrive([event("e"), event("a", 2), event("d", 2)])
+    lake.run(Refine)
+    assert looked == [0, 0, 1, 2]
+    assert kept(lake) == {("acme", name): (n, 1) for name, n in zip("abcde", (0, 1, 2, 4, 5), strict=True)}
 
 
 def test_without_its_checkpoint_refine_doubles_no_event(lake: UsageLake) -> None:

@@ -3,12 +3,13 @@
 import json
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +23,7 @@ from jobs.sides_redis import redis_side
 from local.redis import admin
 from schemas.gold import SESSION_KPIS
 from schemas.tables import AGENT_SESSIONS, Table
+from sinks.base import Written
 from sinks.redis import LONGEST_MESSAGE, METRICS, STATE, TTL_S, HotState, RedisSink
 
 BASE = load_settings("local")
@@ -29,6 +31,7 @@ NUMBER = 15
 BEYOND_DOUBLES = 2**53
 TEN = datetime(2025, 1, 1, 10, tzinfo=UTC)
 QUERY = "deliver.interactions.redis"
+Way = Callable[[DataFrame], DataFrame | pa.Table]
 
 
 def settings_with(**changes: Any) -> Settings:
@@ -69,14 +72,24 @@ def states(spark: SparkSession, *rows: dict[str, Any]) -> DataFrame:
     return frame(spark, AGENT_SESSIONS, *rows)
 
 
+def as_they_are(rows: DataFrame) -> DataFrame:
+    return rows
+
+
+def here(rows: DataFrame) -> pa.Table:
+    """On the driver."""
+    return rows.toArrow()
+
+
 def seqs(client: Redis, tenant: str) -> dict[str, int]:
     """`seq` of each session's state."""
     keys = list(client.scan_iter(f"{tenant}:session:*:state"))
     return {key.split(":")[2]: json.loads(client.hget(key, "v") or "null")["seq"] for key in keys}
 
 
+@pytest.mark.parametrize("way", [as_they_are, here])
 def test_a_state_has_the_fields_that_its_readers_know(
-    spark: SparkSession, client: Redis, tenant: str
+    spark: SparkSession, client: Redis, tenant: str, way: Way
 ) -> None:
     said = {
         "last_turn_id": "turn_123",
@@ -85,7 +98,8 @@ def test_a_state_has_the_fields_that_its_readers_know(
         "channel": "text",
         "status": "active",
     }
-    sink(STATE).write(states(spark, {"tenant_id": tenant, **said}, {"tenant_id": tenant, "session_id": "n"}))
+    rows = states(spark, {"tenant_id": tenant, **said}, {"tenant_id": tenant, "session_id": "n"})
+    assert sink(STATE).write(way(rows)) == Written(2, 0, 0)
     found = client.hget(f"{tenant}:session:s:state", "v")
     names = ["last_turn_id", "last_message", "seq", "updated_at", "channel", "status"]
     assert list(json.loads(found)) == names
@@ -94,11 +108,12 @@ def test_a_state_has_the_fields_that_its_readers_know(
     assert list(nothing) == names and nothing["last_turn_id"] is None
 
 
+@pytest.mark.parametrize("way", [as_they_are, here])
 def test_metrics_have_the_fields_that_their_readers_know(
-    spark: SparkSession, client: Redis, tenant: str
+    spark: SparkSession, client: Redis, tenant: str, way: Way
 ) -> None:
     row = {"tenant_id": tenant, "turns": 5, "avg_latency_ms": 1200.5, "ended_at": TEN, "user_id": "u"}
-    sink(METRICS).write(frame(spark, SESSION_KPIS, row))
+    sink(METRICS).write(way(frame(spark, SESSION_KPIS, row)))
     assert json.loads(client.hget(f"{tenant}:session:s:metrics", "v")) == {
         "total_turns": 5,
         "avg_response_time": 1200.5,
@@ -117,7 +132,8 @@ def test_old_never_overwrites_new_whatever_the_order(
             for step in order
         ]
         made.write(states(spark, *rows).coalesce(1))
-    assert seqs(client, tenant) == dict.fromkeys([f"o{number}" for number in range(6)], 2)
+        made.write(here(states(spark, *[row | {"session_id": f"h{number}"} for row in rows])))
+    assert seqs(client, tenant) == dict.fromkeys([f"{way}{number}" for way in "oh" for number in range(6)], 2)
 
 
 def test_of_states_of_one_millisecond_the_highest_seq_is_kept_and_reconcile_expects_it(
@@ -239,7 +255,8 @@ def test_a_refused_login_is_a_setup_fault_and_no_server_an_outage_and_neither_qu
     caplog.set_level(logging.INFO)
     made = sink(STATE, settings_with(url=url, password=password))
     row = states(spark, {"tenant_id": "canary-t", "session_id": "canary-s", "last_message": "canary-m"})
-    for ask in (made.setup, lambda: made.write(row), lambda: made.remove(row), made.reset):
+    writes = [lambda: made.write(row), lambda: made.write(here(row))]
+    for ask in (made.setup, *writes, lambda: made.remove(row), made.reset):
         with pytest.raises(kind) as fault:
             ask()
         assert "geheim" not in str(fault.value) and "canary" not in str(fault.value)

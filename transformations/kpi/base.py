@@ -2,10 +2,13 @@
 
 Pure: rows of silver in, or of gold that is made of them, rows of gold out. Which keys to count again, and
 where their rows lie, is the same for all of them; `jobs build` puts it together.
+
+Columns are made once and kept: each is some calls into the JVM, which every small batch would feel.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -64,13 +67,15 @@ class Kpi:
         return rows.transform(self.keyed).select(*self.key, "event_date").distinct()
 
 
+@cache
 def newest(*identity: str) -> Transform:
     """Of rows that agree in these columns the one with the highest row_version, as sinks keep it."""
 
+    latest = [F.desc("row_version"), F.desc("source_partition"), F.desc("source_offset")]
+    nth = F.row_number().over(Window.partitionBy(*identity).orderBy(*latest))
+
     def apply(rows: DataFrame) -> DataFrame:
-        latest = [F.desc("row_version"), F.desc("source_partition"), F.desc("source_offset")]
-        order = Window.partitionBy(*identity).orderBy(*latest)
-        return rows.withColumn("nth", F.row_number().over(order)).where(F.col("nth") == 1).drop("nth")
+        return rows.withColumn("nth", nth).where("nth = 1").drop("nth")
 
     return apply
 
@@ -81,17 +86,20 @@ def by_the_hour(rows: DataFrame) -> DataFrame:
     return rows.withColumns({"window_start": start, "window_end": start + F.expr("INTERVAL 1 HOUR")})
 
 
+@cache
 def gold_rows(gold: Table, day: str) -> Transform:
     """What was counted, with its `lineage` → rows of that table; `day` says which day a row is of."""
 
+    version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
+    more = {"event_date": F.to_date(day), "row_version": version, "extras": nothing}
+
     def apply(counted: DataFrame) -> DataFrame:
-        version, nothing = F.unix_micros("refined_at"), F.lit(None).cast("string")
-        more = {"event_date": F.to_date(day), "row_version": version, "extras": nothing}
         return counted.withColumns(more).select(*gold.names)
 
     return apply
 
 
+@cache
 def lineage() -> list[Column]:
     """Aggregates: the latest of the times, and the place of the newest row."""
     # Rows of gold often have one version: the place decides, and the answer is the same however they lie.

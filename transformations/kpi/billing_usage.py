@@ -1,6 +1,7 @@
 """gold.usage_hourly → gold.billing_usage: what a tenant used of a metric in an hour, to the last place."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -9,6 +10,7 @@ from schemas.gold import BILLING_USAGE, USAGE_HOURLY
 from transformations.kpi.base import Kpi
 
 
+@cache
 def _measures() -> Sequence[Column]:
     return (
         F.max("window_end").alias("window_end"),

@@ -1,6 +1,7 @@
 """silver.frontend_interactions → gold.frontend_hourly: what people did on the pages, by hour and kind."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -10,6 +11,7 @@ from schemas.tables import FRONTEND_INTERACTIONS
 from transformations.kpi.base import Kpi, by_the_hour
 
 
+@cache
 def _measures() -> Sequence[Column]:
     """Distinct visits, people and pages: those that were named."""
     return (

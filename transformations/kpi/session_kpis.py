@@ -1,6 +1,7 @@
 """silver.agent_turns → gold.session_kpis: a conversation in numbers."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -10,6 +11,7 @@ from schemas.tables import AGENT_TURNS
 from transformations.kpi.base import Kpi
 
 
+@cache
 def _measures() -> Sequence[Column]:
     """The newest user and channel that was named; sums leave out what was not said."""
     return (

@@ -1,6 +1,7 @@
 """silver.tool_invocations → gold.tool_hourly: how often a tool was called and failed, and how slowly."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -10,6 +11,7 @@ from schemas.tables import TOOL_INVOCATIONS
 from transformations.kpi.base import Kpi, by_the_hour
 
 
+@cache
 def _measures() -> Sequence[Column]:
     """The share is of all calls; the percentile is exact, as in widget_hourly."""
     errors = F.count_if(F.col("status") == "error")

@@ -1,6 +1,7 @@
 """silver.usage → gold.usage_hourly: an hour's usage with each model, of which all of billing is made."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -15,6 +16,7 @@ def _keyed(rows: DataFrame) -> DataFrame:
     return by_the_hour(rows).withColumn("model", F.coalesce("model", F.lit("")))
 
 
+@cache
 def _measures() -> Sequence[Column]:
     """Sums of decimals are exact: DECIMAL(20,6) becomes DECIMAL(30,6)."""
     return (

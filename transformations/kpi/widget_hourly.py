@@ -1,6 +1,7 @@
 """silver.widget_performance → gold.widget_hourly: how quickly a widget was there, by hour."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -10,6 +11,7 @@ from schemas.tables import WIDGET_PERFORMANCE
 from transformations.kpi.base import Kpi, by_the_hour
 
 
+@cache
 def _measures() -> Sequence[Column]:
     """Percentiles are exact, between two values in proportion to their distance (SQL's PERCENTILE_CONT)."""
     return (
