@@ -88,9 +88,9 @@ check: $(INSTALLED) ## Lint, formatting, types and import rules
 bench: setup $(INSTALLED_BENCH) ## Race against peers: make bench [RACES="bronze api"] [ROWS=n] [ROUNDS=n] [OUT=folder]
 	@$(VENV)/python -m tests.perf.bench $(RACES) $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(OUT),--out $(OUT))
 
-# Notebooks import what a checkout has; they read HEADWATER_LAKE, or the local lake.
+# Notebooks import what a checkout has; they read HEADWATER_LAKE, or the local lake. Jupyter refuses root unasked.
 notebook: setup $(INSTALLED_NOTEBOOKS) ## Open JupyterLab on the notebooks, which read the lake
-	@PYTHONPATH=$(CURDIR) $(VENV)/jupyter-lab notebooks
+	@PYTHONPATH=$(CURDIR) $(VENV)/jupyter-lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 clean: down ## Stop the stack; remove .venv, jars and .local (data, lake and secrets, too)
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m local uninstall; fi
