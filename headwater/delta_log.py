@@ -168,8 +168,8 @@ def _crowded(table: DeltaTable, small_bytes: int, at_least: int) -> list[list[tu
 
 
 def _summed(path: str) -> int:
-    """The newest version, which delta-rs has committed: it gets its checksum."""
-    table = _opened(path)
+    """The version that was just committed by delta-rs, which knows its own: it gets its checksum."""
+    table = _open(path)
     write_checksum(table, path)
     return int(table.version())
 
