@@ -1,7 +1,7 @@
 """Ranges of Kafka offsets, counted beside the work by one observe() over a batch."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
 Place = tuple[str, int]
-_NUMBER = "place_number"
+PLACE_NUMBER = "place_number"
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,26 @@ def observe_places(
 ) -> DataFrame:
     """Observe under `name`: `total`, the range of every place (topic, partition), and `more` aggregates.
 
-    `rows` must have the columns topic, partition and offset. Of a topic all partitions are among `places`, in
-    their order.
+    `rows` must be `numbered` by the same places, and have the column offset.
     """
-    # Spark makes, sends and compiles these expressions anew for every task: they are kept short.
-    numbered = rows.withColumn(_NUMBER, F.expr(_number(places)))
     ranges = [part for number in range(len(places)) for part in _aggregates(number)]
-    return numbered.observe(name, F.count(F.lit(1)).alias("total"), *ranges, *more).drop(_NUMBER)
+    return rows.observe(name, F.count(F.lit(1)).alias("total"), *ranges, *more)
+
+
+def numbered(places: Sequence[Place]) -> Callable[[DataFrame], DataFrame]:
+    """Add PLACE_NUMBER: where in the list a row's topic and partition are; null: nowhere.
+
+    Of a topic all partitions are among `places`, in their order. What is observed of each place is an
+    expression that Spark makes, sends and compiles anew for every task: with a number it is short.
+    """
+
+    def apply(rows: DataFrame) -> DataFrame:
+        return rows.withColumn(PLACE_NUMBER, F.expr(_number(places)))
+
+    return apply
 
 
 def _number(places: Sequence[Place]) -> str:
-    """SQL of a place's number in the list; null for others."""
     first: dict[str, int] = {}
     for number, (topic, _) in enumerate(places):
         first.setdefault(topic, number)
@@ -98,7 +107,7 @@ def _number(places: Sequence[Place]) -> str:
 
 def _aggregates(number: int) -> list[Column]:
     # As text: a tenth of the calls into the JVM, of which a domain's places would take a second.
-    offset = f"CASE WHEN {_NUMBER} = {number} THEN offset END"
+    offset = f"CASE WHEN {PLACE_NUMBER} = {number} THEN offset END"
     named = {"first": "min", "last": "max", "count": "count"}
     return [F.expr(f"{how}({offset}) AS {name}{number}") for name, how in named.items()]
 

@@ -16,9 +16,11 @@ from headwater.files import delete_folder
 from headwater.ledger import Entry, high_water, write_ledger
 from headwater.metrics import EVENTS
 from headwater.offsets import (
+    PLACE_NUMBER,
     Place,
     Ranges,
     counted_ranges,
+    numbered,
     observe_places,
     observed_ranges,
     of_topics,
@@ -170,7 +172,8 @@ class Ingest:
             append_once(batch, settings, name, *mark)
             return counted_ranges(batch)
         counted = Observation()
-        append_once(observe_places(batch, counted, self.places), settings, name, *mark)
+        rows = batch.transform(numbered(self.places))
+        append_once(observe_places(rows, counted, self.places).drop(PLACE_NUMBER), settings, name, *mark)
         return observed_ranges(counted.get, self.places) or counted_ranges(batch)
 
     def _entries(self, ranges: Ranges) -> list[Entry]:

@@ -20,7 +20,7 @@ from headwater.failpoints import fail_at, fail_during
 from headwater.ledger import Entry, write_ledger
 from headwater.locks import commit_lock
 from headwater.metrics import DEAD, EVENTS, WARNED
-from headwater.offsets import last_offsets, observe_places, observed_ranges
+from headwater.offsets import last_offsets, numbered, observe_places, observed_ranges
 from headwater.tables import append_once, append_rows, ensure_table, properties, stream_table
 from headwater.version import CODE_VERSION
 from jobs.accounting import (
@@ -93,7 +93,7 @@ class Refine:
         schemas = schemas_for(self.contracts, settings.registry)
         decided = classify(*self.contracts, geo_database=str(geo) if geo else None, schema_of=schemas)
         known = rows.transform(stamped).transform(self.recovery.mark).transform(sent_again)
-        marked = known.transform(decided)
+        marked = known.transform(numbered(self.places)).transform(decided)
         who = F.concat_ws("\t", "stream", F.coalesce("tenant_id", F.lit("")))
         counted = F.when(~F.col("accounted"), who)
         tenants = F.call_function("approx_top_k", counted, F.lit(TENANTS), F.lit(TENANTS)).alias("tenants")

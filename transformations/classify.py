@@ -19,6 +19,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from headwater.identity import fingerprint, record_hash, row_version
+from headwater.offsets import PLACE_NUMBER
 from headwater.worker import forget_archives, keep_for_good
 from schemas.avro import SchemaOf, decoder
 from schemas.contract import Contract
@@ -36,7 +37,7 @@ _as_headers = msgspec.json.Decoder(list[Header])
 _PLACE = (*PLACE, "ingested_at")
 _LINEAGE = ("tenant_id", "row_version", "event_time", "ingested_at", "refined_at")
 # What refine knows of a record before it is judged.
-_THROUGH = {"refined_at": "TIMESTAMP", "accounted": "BOOLEAN", "replayed": "BOOLEAN"}
+_THROUGH = {"refined_at": "TIMESTAMP", "accounted": "BOOLEAN", "replayed": "BOOLEAN", PLACE_NUMBER: "INT"}
 
 
 def classify(
@@ -49,8 +50,8 @@ def classify(
     `payload` and `headers` (of dead rows), `size` (of the record in bytes), `row_version`, `event_time`,
     `warned` (what was stored null though something was said), `extras`, a struct per stream, named like its
     silver table, with the columns before the lineage (null in rows of another stream or outcome), and what
-    bronze said of the record's place and time; `refined_at`, `accounted` and `replayed` go through where
-    they are given.
+    bronze said of the record's place and time; `refined_at`, `accounted`, `replayed` and the number of its
+    place go through where they are given.
     """
 
     def apply(bronze: DataFrame) -> DataFrame:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, Observation, SparkSession
 
-from headwater.offsets import Range, Ranges, counted_ranges, observe_places, observed_ranges, ranges_here
+from headwater.offsets import (
+    Range,
+    Ranges,
+    counted_ranges,
+    numbered,
+    observe_places,
+    observed_ranges,
+    ranges_here,
+)
 from schemas.tables import bronze
 from sources import kafka_few
 from sources.kafka_few import few_records
@@ -36,7 +44,7 @@ def records(spark: SparkSession, *rows: dict[str, Any]) -> DataFrame:
 
 def observed(rows: DataFrame) -> Ranges | None:
     counted = Observation()
-    observe_places(rows, counted, PLACES).count()
+    observe_places(rows.transform(numbered(PLACES)), counted, PLACES).count()
     return observed_ranges(counted.get, PLACES)
 
 
