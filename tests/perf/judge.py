@@ -8,7 +8,6 @@ least of all rounds, which other work on the machine disturbs least, and their m
 import argparse
 import gc
 import json
-import re
 import statistics
 from collections.abc import Callable
 from time import process_time_ns
@@ -17,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from headwater.identity import dedupe_hashes
-from local.traffic import Mix, Way, traffic
 from tests.builders import ARRIVED, LEAD, arrow_bronze, arrow_schema
+from tests.perf.sample import leads
 from transformations.classify import Classifier, outcome_columns
 from transformations.leads import normalise_leads
 from transformations.quick import quick_reader
@@ -26,7 +25,6 @@ from transformations.verdict import judge
 
 # spark.sql.execution.arrow.maxRecordsPerBatch of headwater/session.py
 BATCH = 5_000
-_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 def main() -> None:
@@ -48,9 +46,7 @@ def main() -> None:
 
 def sample(rows: int, broken: float, ascii_only: bool) -> list[bytes]:
     """Sample leads, received when `arrow_bronze` says that they arrived."""
-    mix = Mix(broken=broken)
-    events = traffic(Way.KAFKA, rows, run="perf", seed=1, mix=mix, clock=lambda: ARRIVED)
-    return [_BEYOND_ASCII.sub(b"x", event.body) if ascii_only else event.body for event in events]
+    return [event.body for event in leads(rows, broken, ascii_only=ascii_only, clock=lambda: ARRIVED)]
 
 
 def steps(parts: list[list[bytes]]) -> dict[str, Callable[[], Any]]:

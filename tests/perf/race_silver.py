@@ -37,6 +37,7 @@ from tests.integration.lake import live_files
 from tests.perf.figures import OURS, CountError, Figure, interleaved, proven
 from tests.perf.peer_silver import Counts, PolarsRefine
 from tests.perf.refine import COLD, PARTITIONS, Remembered, write_bronze
+from tests.perf.sample import leads
 
 PEER = "polars"
 BROKEN = 0.02
@@ -146,7 +147,8 @@ def race(rows: int, rounds: int) -> list[Figure]:
         streams = settings.streams.model_copy(update={"max_files_per_trigger": PARTITIONS})
         spark = build_session(settings, "headwater bench")
         try:
-            write_bronze(spark, settings, COLD + 1 + rounds, whole, BROKEN)
+            batches = COLD + 1 + rounds
+            write_bronze(spark, settings, batches, whole, leads(batches * whole, BROKEN))
             for table in (LEADS, DEAD_LETTERS):
                 ensure_table(spark, settings_at(peer), table)
             context = Context(spark, settings.model_copy(update={"streams": streams}), "bench")

@@ -1,4 +1,4 @@
-"""How fast is refine? `python -m tests.perf.refine [--batches N] [--rows N] [--broken SHARE]`
+"""How fast is refine? `python -m tests.perf.refine [--batches N] [--rows N] [--broken SHARE] [--ascii]`
 
 Sample leads → bronze files in a lake of its own, a file per Kafka partition a batch; then, in this process,
 two queries once through all of them: refine itself (decode, judge, normalise, dedupe, write silver, dead
@@ -27,9 +27,10 @@ from jobs.queries import Context, Query
 from jobs.refine import Refine
 from jobs.runtime import Runtime
 from local.bronze import bronze_rows
-from local.traffic import Mix, Way, traffic
+from local.traffic import Event
 from schemas.tables import bronze
 from tests.conftest import settings_at
+from tests.perf.sample import leads
 from transformations.dedupe import first_within, stamped
 
 PARTITIONS = 6
@@ -75,13 +76,15 @@ def main() -> None:
     options.add_argument("--batches", type=int, default=8)
     options.add_argument("--rows", type=int, default=200_000, help="records in a batch")
     options.add_argument("--broken", type=float, default=0.02, help="share of broken records")
+    options.add_argument("--ascii", action="store_true", help="letters beyond ASCII become x")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="headwater-perf-") as folder:
         settings = settings_at(Path(folder) / "lake")
         streams = settings.streams.model_copy(update={"max_files_per_trigger": PARTITIONS})
         settings = settings.model_copy(update={"streams": streams})
         spark = build_session(settings, "headwater perf")
-        write_bronze(spark, settings, asked.batches, asked.rows, asked.broken)
+        events = leads(asked.batches * asked.rows, asked.broken, ascii_only=asked.ascii)
+        write_bronze(spark, settings, asked.batches, asked.rows, events)
         context = Context(spark, settings, "perf")
         medians = {}
         for query in (Refine(context, "leads"), Bare(context)):
@@ -92,10 +95,11 @@ def main() -> None:
         spark.stop()
 
 
-def write_bronze(spark: SparkSession, settings: Settings, batches: int, rows: int, broken: float) -> None:
+def write_bronze(
+    spark: SparkSession, settings: Settings, batches: int, rows: int, events: Iterator[Event]
+) -> None:
     """One file a batch and partition, as ingest would have written it."""
     ensure_table(spark, settings, bronze("leads"))
-    events = traffic(Way.KAFKA, batches * rows, run="perf", seed=1, mix=Mix(broken=broken))
     for batch in range(batches):
         for partition in range(PARTITIONS):
             records = [next(events) for _ in range(rows // PARTITIONS)]
