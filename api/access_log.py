@@ -18,19 +18,19 @@ class AccessLog:
     """Lines on their way to stderr."""
 
     def __init__(self) -> None:
-        self._lines: list[bytes] = []
+        self._lines: list[dict[str, Any]] = []
 
     def add(self, line: dict[str, Any]) -> None:
-        """Write it soon. Only on the loop."""
+        """Write it soon, as it is now. Only on the loop."""
         if not self._lines:
             asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
-        self._lines.append(orjson.dumps(line, option=_LINE))
+        self._lines.append(line)
 
     def flush(self) -> None:
         """Write what is gathered now. Workers share stderr: a pipe keeps so much together."""
         gathered, self._lines = self._lines, []
         part: list[bytes] = []
-        for line in gathered:
+        for line in [orjson.dumps(line, option=_LINE) for line in gathered]:
             if part and sum(map(len, part)) + len(line) > PIPE_BUF:
                 _write(part)
                 part = []

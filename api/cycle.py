@@ -55,10 +55,10 @@ class Cycle(RequestResponseCycle):
         return usual and ready and bool(message.get("body")) and not message.get("more_body", False)
 
     def _answer(self, head: Message, body: bytes) -> None:
+        fields = [*self.default_headers, *head["headers"]]
+        _check(fields)
         parts, closes = [STATUS_LINE[head["status"]]], False
-        for name, value in (*self.default_headers, *head["headers"]):
-            if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
-                raise RuntimeError("a header of the answer cannot be sent")
+        for name, value in fields:
             if name == b"content-length" and int(value) != len(body):
                 raise RuntimeError("the answer has another length than it says")
             closes = closes or (name == b"connection" and b"close" in value)
@@ -75,5 +75,15 @@ class Cycle(RequestResponseCycle):
         self.on_response()
 
 
+def _check(fields: list[tuple[bytes, bytes]]) -> None:
+    """Raises RuntimeError for a field that would end early. No single byte may be there: of all at once."""
+    names, values = zip(*fields, strict=True)
+    if HEADER_RE.search(b"".join(names)) or HEADER_VALUE_RE.search(b"".join(values)):
+        raise RuntimeError("a header of the answer cannot be sent")
+
+
 def _has_length(head: Message) -> bool:
-    return any(name == b"content-length" for name, _ in head["headers"])
+    for name, _ in head["headers"]:  # a generator would cost more than the loop
+        if name == b"content-length":
+            return True
+    return False

@@ -38,7 +38,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "object": (dict,),
 }
-_HEADER_KEY = re.compile(r"[\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,12 @@ def read(raw: bytes, tenant_id: str, header_key: str | None, now: datetime) -> A
         return Refused(tuple(faults) or (Fault("", "type_mismatch", "must be an object"),), None)
     given_key = _key(body, header_key, faults)
     _check_top(body, tenant_id, faults)
-    event: dict[str, Any] = {name: body.get(name) for name in ("source", "payload", "context", "metadata")}
+    event: dict[str, Any] = {
+        "source": body.get("source"),
+        "payload": body.get("payload"),
+        "context": body.get("context"),
+        "metadata": body.get("metadata"),
+    }
     refused = _consent(event["payload"]) is False
     _visit(event, _rules(), faults)
     key = given_key or _derived_key(event, raw)
@@ -121,7 +125,7 @@ def clean(text: str) -> str | None:
 
 def clean_email(text: str) -> str | None:
     """As `clean`, in lower case."""
-    return clean(nfc(text).lower())
+    return text.strip().lower() or None if text.isascii() else clean(nfc(text).lower())
 
 
 def _serialise(event: dict[str, Any], tenant_id: str, made: Submission) -> bytes:
@@ -148,8 +152,9 @@ def _short(source: object) -> str | None:
 
 
 def _check_top(body: dict[str, Any], tenant_id: str, faults: list[Fault]) -> None:
-    for key in body.keys() - _GIVEN:
-        faults.append(Fault(step("", key), "rule:unknown_field", "is not a field of this request"))
+    if not body.keys() <= _GIVEN:
+        for key in body.keys() - _GIVEN:
+            faults.append(Fault(step("", key), "rule:unknown_field", "is not a field of this request"))
     tenant = body.get("tenant_id")
     if tenant is not None and tenant != tenant_id:
         faults.append(Fault("/tenant_id", "rule:tenant_match", "is not the credential's tenant"))
@@ -159,14 +164,14 @@ def _key(body: dict[str, Any], header: str | None, faults: list[Fault]) -> str |
     """The idempotency key that the client gave, None when it gave none that can be used."""
     pointer = "/idempotency_key"
     found = len(faults)
-    if header is not None and not _HEADER_KEY.fullmatch(header):
+    if header is not None and not (header.isascii() and header.isprintable()):
         faults.append(Fault(pointer, "rule:pattern", "must be printable ASCII as a header"))
     given = body.get("idempotency_key")
     if given is not None and not isinstance(given, str):
         faults.append(Fault(pointer, "type_mismatch", "must be a string"))
         given = None
     keys = {key for text in (given, header) if text is not None and (key := clean(text))}
-    if any(len(key) > MAX_KEY for key in keys):
+    if max(map(len, keys), default=0) > MAX_KEY:
         faults.append(Fault(pointer, "rule:max_length", f"is longer than {MAX_KEY} characters"))
     if len(keys) > 1:
         faults.append(Fault(pointer, "rule:idempotency_key_match", "differs between header and body"))

@@ -8,6 +8,7 @@ left of a lease lapses with it. While Redis is away each worker counts alone, in
 import asyncio
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio as aioredis
@@ -28,6 +29,14 @@ MAX_LEASES = 10_000
 _log = logger(__name__)
 
 
+@dataclass(slots=True)
+class _Lease:
+    """Requests that may still pass until a moment of the monotonic clock."""
+
+    left: int
+    until: float
+
+
 class RateLimit:
     """Admits or defers a credential's next request."""
 
@@ -36,7 +45,7 @@ class RateLimit:
         seconds = max(1, math.ceil(burst / rate))
         self._item = RateLimitItemPerSecond(rate * seconds, seconds)
         self._share = max(1, rate // LEASES_PER_SECOND)
-        self._leases: dict[str, tuple[int, float]] = {}
+        self._leases: dict[str, _Lease] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._redis = redis_client(settings, REDIS_TIMEOUT_S)
         self._shared = SlidingWindowCounterRateLimiter(_shared_storage(settings, self._redis))
@@ -45,23 +54,24 @@ class RateLimit:
 
     async def admit(self, credential: str) -> int | None:
         """None when the request may pass, else the seconds after which it is worth another try."""
-        if self._spend(credential):
+        if self.spend(credential):
             return None
         async with self._lock(credential):  # one lease at a time, else a crowd takes one each
-            if self._spend(credential):
+            if self.spend(credential):
                 return None
             for cost in sorted({self._share, 1}, reverse=True):
                 if await self._hit(credential, cost):
-                    self._leases[credential] = (cost - 1, time.monotonic() + LEASE_S)
+                    self._leases[credential] = _Lease(cost - 1, time.monotonic() + LEASE_S)
                     return None
         return max(1, self._item.get_expiry() // 2)
 
-    def _spend(self, credential: str) -> bool:
-        left, until = self._leases.get(credential, (0, 0.0))
-        spent = left > 0 and time.monotonic() < until
-        if spent:
-            self._leases[credential] = (left - 1, until)
-        return spent
+    def spend(self, credential: str) -> bool:
+        """Whether a lease covers the next request, which is most often so: `admit` without waiting."""
+        lease = self._leases.get(credential)
+        if lease is None or lease.left <= 0 or time.monotonic() >= lease.until:
+            return False
+        lease.left -= 1
+        return True
 
     def _lock(self, credential: str) -> asyncio.Lock:
         if len(self._locks) >= MAX_LEASES and credential not in self._locks:

@@ -9,6 +9,8 @@ bounds are those of `api.body`.
 import asyncio
 import math
 import uuid
+from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
@@ -24,11 +26,13 @@ MAX_CONNECTIONS = 2048  # of one worker
 MAX_PIPELINED = 16  # requests that wait behind an answer
 MAX_HEAD_BYTES = 32 << 10
 MAX_URL_BYTES = 8 << 10
+KNOWN_URLS = 64
 MAX_LEFT_BYTES = 4 << 20  # of a body that nobody reads any more
 CLIENT_TIMEOUT_S = 10.0
 LINGER_S = 2.0  # between a refusal and the end of the connection, so that the client can read it
 _FIELD_BYTES = 4  # colon, space and line end around a field's name and value
 _FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
+_PLAIN = ([b"content-length", b"host"], [b"host"])
 _log = logger(__name__)
 
 
@@ -82,12 +86,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
         if len(self.url) > MAX_URL_BYTES:
             raise Problem(414, "url_too_long")
-        self._count(len(url))
+        self._head_bytes += len(url)  # less than a head may have
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head. One behind the body could otherwise bring a credential or a key."""
         if self._in_head:
-            self._count(len(name) + len(value) + _FIELD_BYTES)
+            self._head_bytes += len(name) + len(value) + _FIELD_BYTES
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise Problem(431, "head_too_large")
             name = name.lower()
             self.headers.append((name, value))
             if name in _FRAMING:
@@ -155,15 +161,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _describe(self) -> None:
         """What a scope says of the request's first line."""
-        found = httptools.parse_url(self.url)
-        path = found.path.decode("ascii")
-        self.scope |= {
-            "method": self.parser.get_method().decode("ascii"),
-            "http_version": self._version,
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": found.path,
-            "query_string": found.query or b"",
-        }
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # whose type has each key as required
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = self._version
+        scope["path"], scope["raw_path"], scope["query_string"] = _taken_apart(self.url)
 
     def _new_cycle(self, keep_alive: bool) -> Cycle:
         cycle = Cycle(
@@ -182,11 +183,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {WHOLE_BODY: {"take": cycle.take_whole}}
         return cycle
 
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise Problem(431, "head_too_large")
-
     def _check_left(self) -> None:
         """What the parser holds of one field, or skips of a body, is not told to us: count what came in."""
         if self._refused or (self.cycle and self.cycle.response_complete and not self._in_head):
@@ -197,10 +193,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _check_framing(self) -> None:
         """RFC 9112 §3.2, §6.1: one Host, and no transfer coding but chunked, which HTTP/1.0 does not have."""
-        hosts = sum(name == b"host" for name, _ in self._framing)
-        codings = [value.strip().lower() for name, value in self._framing if name == b"transfer-encoding"]
         self._version = self.parser.get_http_version()
         old = self._version == "1.0"
+        if self._is_plain() and not old:
+            return
+        hosts = sum(name == b"host" for name, _ in self._framing)
+        codings = [value.strip().lower() for name, value in self._framing if name == b"transfer-encoding"]
         if hosts > 1 or not (hosts or old) or (codings and old):
             raise Problem(400, "malformed_request")
         if codings not in ([], [b"chunked"]):
@@ -208,6 +206,11 @@ class BoundedProtocol(HttpToolsProtocol):
         sized = any(name == b"content-length" and value != b"0" for name, value in self._framing)
         if self.parser.should_upgrade() and (codings or sized):
             raise Problem(501, "unsupported_upgrade")  # the parser would not read its body
+
+    def _is_plain(self) -> bool:
+        """Whether there is nothing to judge: one Host, at most one length beside it, no other protocol."""
+        names = [name for name, _ in self._framing]
+        return sorted(names) in _PLAIN and not self.parser.should_upgrade()
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -259,6 +262,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_clock(CLIENT_TIMEOUT_S)
         elif (soonest := min(self._until, idle_until)) < math.inf:
             self._ring_at(soonest)
+
+
+@lru_cache(KNOWN_URLS)
+def _taken_apart(url: bytes) -> tuple[str, bytes, bytes]:
+    """Path, path as sent, query. Most requests have one of a few URLs."""
+    found = httptools.parse_url(url)
+    path = found.path.decode("ascii")
+    return unquote(path) if "%" in path else path, found.path, found.query or b""
 
 
 def _as_bytes(problem: Problem, request_id: str, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -96,7 +96,7 @@ class Publisher:
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all are acknowledged; raise UnavailableError when one is not."""
-        size = sum(len(record.value) for record in records)
+        size = sum([len(record.value) for record in records])
         if not records:
             return
         if not self._has_room(len(records), size, self._max_pending):
@@ -141,7 +141,11 @@ class Publisher:
         for record in records:
             try:
                 self._producer.produce(
-                    record.topic, record.value, record.key, on_delivery=delivered, headers=[*record.headers]
+                    record.topic,
+                    record.value,
+                    record.key,
+                    on_delivery=delivered,
+                    headers=[*record.headers] or None,
                 )
             except (BufferError, KafkaException):
                 self._settled.append((waiting, "not_queued"))

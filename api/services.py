@@ -77,10 +77,11 @@ class Services:
 
     async def pace(self, request: Request, principal: Principal) -> None:
         """Count a request of a known caller. Raises Problem 429 for one that is too fast."""
-        wait_s = await self.rate.admit(principal.credential)
-        if wait_s is not None:
-            REFUSED.labels("rate_limited").inc()
-            raise Problem(429, "rate_limited", headers={"Retry-After": str(wait_s)})
+        if not self.rate.spend(principal.credential):
+            wait_s = await self.rate.admit(principal.credential)
+            if wait_s is not None:
+                REFUSED.labels("rate_limited").inc()
+                raise Problem(429, "rate_limited", headers={"Retry-After": str(wait_s)})
         request.scope["state"]["tenant_id"] = principal.tenant_id
 
 

@@ -8,6 +8,7 @@ from headwater.errors import SetupError
 
 # The pattern by which Spark writes a time as ISO 8601 with microseconds, in UTC with Z.
 ISO_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
+_ZONE = len("+00:00")
 
 
 def utc_now() -> datetime:
@@ -18,7 +19,7 @@ def utc_now() -> datetime:
 def iso(moment: datetime) -> str:
     """ISO 8601 with milliseconds and Z, as events carry it."""
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return utc.isoformat(timespec="milliseconds")[:-_ZONE] + "Z"
 
 
 def day_of(text: str) -> date:

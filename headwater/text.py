@@ -14,6 +14,8 @@ _PIECE = 24  # composing adds at most 3 marks to a piece: it is not broken up a 
 _JOINER = "\u034f"  # COMBINING GRAPHEME JOINER: invisible, and no mark is sorted across it
 _INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LONG_RUN = re.compile(rb"[^\0]{%d,}" % (MAX_MARKS + 1))
+# No character before U+0300 is a combining mark: most texts are known by this to have no long run.
+_MAY_HAVE_LONG_RUN = re.compile(f"[\u0300-\U0010ffff]{{{MAX_MARKS + 1}}}")
 
 
 def nfc(text: str) -> str:
@@ -22,8 +24,8 @@ def nfc(text: str) -> str:
     Normalising sorts combining marks: a second for a run of 32,000, growing with its square. So a run of more
     than MAX_MARKS is broken up first, as the Stream-Safe Text Format (UAX #15 §13) does.
     """
-    if text.isascii() or (len(text) <= MAX_MARKS and unicodedata.is_normalized("NFC", text)):
-        return text  # too short for a run that is broken up
+    if text.isascii() or (not _MAY_HAVE_LONG_RUN.search(text) and unicodedata.is_normalized("NFC", text)):
+        return text
     composed = unicodedata.normalize("NFC", _broken_up(text))
     if composed == text:
         return composed  # nor was it broken up

@@ -31,7 +31,7 @@ from tests.perf.figures import OURS, CountError, Figure, interleaved
 from tests.perf.sender import new_runner, post, quantiles, send
 
 PEER = "FastAPI + aiokafka"
-RATES = (250, 500, 750, *range(1_000, 2_000, 125), *range(2_000, 4_001, 250))
+RATES = (250, 500, 750, *range(1_000, 2_000, 125), *range(2_000, 6_001, 250))
 RUNG_S = 8.0
 TRIES = 2
 CALM_RATE = 300

@@ -20,7 +20,17 @@ def test_nfc_is_nfc_and_applied_again_it_changes_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Jose\u0301", "e" + "\u0301" * MAX_MARKS, "\u1e9b\u0323", "\uac00\u11a8", "\U0001f469"]
+    "text",
+    [
+        "Jose\u0301",
+        "e" + "\u0301" * MAX_MARKS,
+        "\u1e9b\u0323",
+        "\uac00\u11a8",
+        "\U0001f469",
+        "Jos\u00e9 " * MAX_MARKS,
+        "Jose\u0301 " * MAX_MARKS,
+        "\u304a\u898b\u7a4d\u3082\u308a" * MAX_MARKS,
+    ],
 )
 def test_text_that_somebody_writes_is_in_plain_nfc(text: str) -> None:
     assert nfc(text) == unicodedata.normalize("NFC", text)
@@ -30,6 +40,10 @@ def test_a_long_run_of_marks_is_broken_up_and_loses_none() -> None:
     run = "e" + "\u0316\u0301" * 50
     assert nfc(run) != unicodedata.normalize("NFC", run)
     assert sorted(unicodedata.normalize("NFD", nfc(run).replace("\u034f", ""))) == sorted(run)
+
+
+def test_no_combining_mark_is_before_the_first_that_may_begin_a_long_run() -> None:
+    assert min(code for code in range(0x1000) if unicodedata.combining(chr(code))) == 0x300
 
 
 def test_the_time_of_a_run_of_marks_grows_with_its_length_only() -> None:
