@@ -15,12 +15,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from headwater import delta_log
+from headwater.errors import TransientError
 from headwater.log import logger
 from headwater.paths import table_path
 from headwater.settings import Settings
 
 # Changed with how keys are hashed: an older index is made anew.
 _FORM = 1
+# Of another program, or harmed.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PATIENCE_S = 30.0
 _FILES_AT_ONCE = 200
 _ASKED_AT_ONCE = 500
 _TABLES = """CREATE TABLE files (name TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -39,12 +43,16 @@ class KeyIndex:
         self._file = Path(settings.lake_root, "_index", f"{full_name}.sqlite")
 
     def may_have(self, keys: pa.Table) -> pa.Array:
-        """For each row of `keys`, whether the table may hold it. Columns: the key's, without nulls."""
+        """For each row of `keys`, whether the table may hold it. Columns: the key's, without nulls.
+
+        Raises TransientError where the index cannot be read or written, as on a full disk.
+        """
         try:
             return self._asked(keys)
-        except sqlite3.DatabaseError as fault:
-            # Half written when the machine went, or of another program.
-            _log.warning("index_made_anew", table=self._name, why=type(fault).__name__)
+        except sqlite3.Error as fault:
+            if _code(fault) not in _DAMAGED:
+                raise TransientError(f"the index of {self._name} fails: {fault.sqlite_errorname}") from None
+            _log.warning("index_made_anew", table=self._name, why=fault.sqlite_errorname)
             self._forget()
             return self._asked(keys)
 
@@ -57,17 +65,14 @@ class KeyIndex:
 
     def _opened(self) -> sqlite3.Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        index = sqlite3.connect(self._file, timeout=30)
-        # What a crash of the machine takes is read again; what it leaves is whole.
-        index.execute("PRAGMA journal_mode=WAL")
-        index.execute("PRAGMA synchronous=NORMAL")
+        index = sqlite3.connect(self._file, timeout=_PATIENCE_S)
         if index.execute("PRAGMA user_version").fetchone()[0] != _FORM:
             index.executescript("DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS keys")
             index.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_FORM}; COMMIT")
         return index
 
     def _forget(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-journal"):
             Path(f"{self._file}{suffix}").unlink(missing_ok=True)
 
     def _catch_up(self, index: sqlite3.Connection) -> None:
@@ -83,10 +88,15 @@ class KeyIndex:
             with index:  # the files with their keys, or neither
                 hashes = ((one,) for one in sorted(_hashes(rows)))
                 index.executemany("INSERT OR IGNORE INTO keys VALUES (?)", hashes)
-                index.executemany("INSERT INTO files VALUES (?)", ((name,) for name in names))
-        gone = known.difference(there)
-        with index:
-            index.executemany("DELETE FROM files WHERE name = ?", ((name,) for name in gone))
+                index.executemany("INSERT OR IGNORE INTO files VALUES (?)", ((name,) for name in names))
+        if gone := known.difference(there):
+            with index:
+                index.executemany("DELETE FROM files WHERE name = ?", ((name,) for name in gone))
+
+
+def _code(fault: sqlite3.Error) -> int:
+    """SQLite's primary result code, the low byte."""
+    return fault.sqlite_errorcode & 0xFF
 
 
 def _hashes(rows: pa.Table) -> Iterator[int]:

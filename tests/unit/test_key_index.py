@@ -1,5 +1,7 @@
 """The index of a table's keys against the table itself, whatever becomes of both."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from headwater import delta_log, key_index
+from headwater.errors import TransientError
 from headwater.key_index import KeyIndex
 from headwater.settings import Settings
 from tests.conftest import settings_at
@@ -110,6 +113,22 @@ def test_an_index_that_is_of_no_use_is_made_anew(lake: Lake, harm: str) -> None:
     assert ["index_made_anew"] * (harm in ("not a database", "cut off")) == [line["event"] for line in said]
 
 
+def test_what_another_program_holds_is_an_outage_and_the_index_stays(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_index, "_PATIENCE_S", 0.01)
+    lake.append(("acme", "a"))
+    assert lake.known(("acme", "a")) == [True]
+    lake.append(("acme", "b"))
+    before = lake.file.read_bytes()
+    with closing(sqlite3.connect(lake.file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TransientError, match=r"the index of silver\.usage fails: SQLITE_BUSY"):
+            lake.known(("acme", "b"))
+    assert lake.file.read_bytes() == before
+    assert lake.known(("acme", "b")) == [True]
+
+
 def test_what_was_entered_before_a_fault_need_not_be_read_again(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +153,7 @@ def test_what_was_entered_before_a_fault_need_not_be_read_again(
     assert said == []
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.lists(st.tuples(st.sampled_from(["a", "b", "ß"]), st.text(max_size=3)), max_size=5), max_size=4
