@@ -10,6 +10,14 @@ from jobs.queries import Context
 from jobs.refine import Refine
 from tests.conftest import settings_at
 
+EXPECTED = [
+    "StreamingDeduplicateWithinWatermark",
+    "Exchange",
+    "EventTimeWatermark",
+    "CollectMetrics",
+    "MapInArrow",
+]
+
 
 @pytest.mark.parametrize("domain", ["leads", "interactions"])
 def test_rows_go_from_python_to_the_observation_and_on_to_the_dedupe_as_they_are(
@@ -20,6 +28,6 @@ def test_rows_go_from_python_to_the_observation_and_on_to_the_dedupe_as_they_are
 
     refine.source().explain(extended=True)
 
-    plan = capsys.readouterr().out.split("== Optimized Logical Plan ==")[1]
-    names = re.findall(r"^[ :+-]*(\w+)", plan, re.MULTILINE)
-    assert names[:4] == ["DeduplicateWithinWatermark", "EventTimeWatermark", "CollectMetrics", "MapInArrow"]
+    plan = capsys.readouterr().out.split("== Physical Plan ==")[1]
+    names = re.findall(r"^[ :+-]*(?:\*\(\d+\) )?(\w+)", plan, re.MULTILINE)
+    assert names[:5] == EXPECTED
