@@ -80,7 +80,7 @@ def settings_at(lake: Path) -> Settings:
     base = load_settings("staging")
     small = {
         "master": "local[2]",
-        "driver_memory": "3g",  # of all tests of a run: what queries leave behind adds up
+        "driver_memory": "6g",  # of all tests of a run: what queries leave behind adds up to more than 3
         "shuffle_partitions": 2,
         "conf": {"spark.ui.enabled": "false"},
     }
