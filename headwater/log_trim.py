@@ -5,12 +5,12 @@ of files within days, and seconds for each look. Delta itself deletes by age alo
 log short would cut off a query that was away for longer.
 """
 
-import json
 import re
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from headwater.checkpoint import ends
 from headwater.log import logger
 
 KEPT_S = 2 * 3600
@@ -42,17 +42,15 @@ def behind(lake: str, table_id: str, version: int, queries: Collection[str]) -> 
         folder = Path(lake, "_checkpoints", name)
         done = [int(file.name) for file in folder.glob("commits/*") if file.name.isdecimal()]
         begun = [int(file.name) for file in folder.glob("offsets/*") if file.name.isdecimal()]
-        ends = [end for end in _ends(folder, max(done)) if end[0] == table_id] if done else []
-        if begun and (not done or any(reads <= version for _, reads in ends)):
+        read = [reads for table, reads in _ends(folder, max(done)) if table == table_id] if done else []
+        if begun and (not done or any(reads <= version for reads in read)):
             found.append(name)
     return found
 
 
 def _ends(query: Path, batch: int) -> Iterator[tuple[str, int]]:
     """Table, and the version that the batch has ended before; of a source that had no data yet nothing."""
-    lines = (query / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()[2:]
-    for line in [text for text in lines if text != "-"]:
-        position = json.loads(line)
+    for position in ends(query, batch):
         if isinstance(position, dict) and "reservoirId" in position:
             yield position["reservoirId"], int(position["reservoirVersion"])
 
@@ -82,8 +80,8 @@ def _positions(checkpoints: Path, table_id: str) -> Iterator[int]:
     for query in checkpoints.iterdir() if checkpoints.is_dir() else ():
         last = max((int(f.name) for f in query.glob("commits/*") if f.name.isdecimal()), default=0)
         begun = {int(f.name) for f in query.glob("offsets/*") if f.name.isdecimal()}
-        ends = sorted(begun & {last - 1, last})
-        if begun and not ends:
+        ended = sorted(begun & {last - 1, last})
+        if begun and not ended:
             raise ValueError(f"{query.name}: commits and offsets do not belong together")
-        for end in ends[:1]:
-            yield from (reads - 1 for table, reads in _ends(query, end) if table == table_id)
+        for batch in ended[:1]:
+            yield from (reads - 1 for table, reads in _ends(query, batch) if table == table_id)

@@ -5,12 +5,13 @@ checkpoint. How long they are is not: one that is too long for so many comes wit
 is left to Spark.
 """
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
+
+from headwater.checkpoint import ends
 
 FEW_RECORDS = 5_000
 # Key, value and headers of all of them.
@@ -42,12 +43,10 @@ def few_records(batch: DataFrame, checkpoint: str, batch_id: int) -> pa.Table | 
 def spanned(checkpoint: str, batch_id: int) -> int:
     """The most records that a batch can have: the offsets between its ends and those of the batch before it,
     or all that there have ever been in a partition that this one did not know."""
-    ends = _ends(checkpoint, batch_id)
     begins = _ends(checkpoint, batch_id - 1) if batch_id else {}
-    return sum(end - begins.get(place, 0) for place, end in ends.items())
+    return sum(end - begins.get(place, 0) for place, end in _ends(checkpoint, batch_id).items())
 
 
 def _ends(checkpoint: str, batch_id: int) -> dict[tuple[str, str], int]:
-    # Two lines that say how, then one for each source, of which there is one.
-    line = Path(checkpoint, "offsets", str(batch_id)).read_text(encoding="utf-8").splitlines()[2]
-    return {(topic, part): end for topic, parts in json.loads(line).items() for part, end in parts.items()}
+    (topics,) = ends(Path(checkpoint), batch_id)
+    return {(topic, part): end for topic, parts in topics.items() for part, end in parts.items()}
