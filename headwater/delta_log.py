@@ -7,6 +7,7 @@ and already on the driver, new tables and properties are written by delta-rs alt
 interface is in this file only (docs/adr/0013).
 """
 
+import json
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from pyarrow.dataset import Dataset, dataset, field
 from pyspark.sql import DataFrame
+from pyspark.sql.types import StructType
 
 from headwater.delta_change import CHECKPOINT_EVERY as CHECKPOINT_EVERY
 from headwater.delta_change import GROUP_ROWS as GROUP_ROWS
@@ -49,9 +51,10 @@ def create(path: str, schema: pa.Schema, partitions: Sequence[str], properties: 
     _summed(path)
 
 
-def column_names(path: str) -> list[str]:
-    """The table's columns, in their order."""
-    return [found.name for found in _opened(path).schema().fields]
+def columns(path: str) -> dict[str, str]:
+    """The table's columns, in their order, with their types in Spark's short words: bigint, decimal(20,6)."""
+    fields = StructType.fromJson(json.loads(_opened(path).schema().to_json()))
+    return {field.name: field.dataType.simpleString() for field in fields}
 
 
 def properties(path: str) -> dict[str, str]:

@@ -48,6 +48,12 @@ def behind(lake: str, table_id: str, version: int, queries: Collection[str]) -> 
     return found
 
 
+def unread(lake: str, table_id: str) -> dict[str, int]:
+    """Each query that reads this table, and the first version that it reads when it is started again."""
+    folders = sorted(Path(lake, "_checkpoints").glob("*"))
+    return {query.name: before + 1 for query in folders for before in _position(query, table_id)}
+
+
 def _ends(query: Path, batch: int) -> Iterator[tuple[str, int]]:
     """Table, and the version that the batch has ended before; of a source that had no data yet nothing."""
     for position in ends(query, batch):
@@ -56,7 +62,9 @@ def _ends(query: Path, batch: int) -> Iterator[tuple[str, int]]:
 
 
 def _trim(log: Path, checkpoints: Path, table_id: str, kept_s: float) -> int:
-    needed = [_newest(log, time.time() - kept_s), *_positions(checkpoints, table_id)]
+    queries = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    read = [before for query in queries for before in _position(query, table_id)]
+    needed = [_newest(log, time.time() - kept_s), *read]
     starts = [int(found[1]) for file in log.iterdir() if (found := _CHECKPOINT.fullmatch(file.name))]
     first = max((start for start in starts if start <= min(needed)), default=0)
     forgotten = [f for f in log.iterdir() if (found := _VERSION.match(f.name)) and int(found[1]) < first]
@@ -71,17 +79,16 @@ def _newest(log: Path, before: float) -> int:
     return max((int(file.stem) for file in old if file.stem.isdecimal()), default=0)
 
 
-def _positions(checkpoints: Path, table_id: str) -> Iterator[int]:
-    """The version that each query reads this table from when it is started again.
+def _position(query: Path, table_id: str) -> Iterator[int]:
+    """The version that the query reads this table from when it is started again; none where it does not.
 
     Spark then asks for its last committed batch once more, so it reads from where the one before that ended;
     a first batch read the whole version before the one that its end names.
     """
-    for query in checkpoints.iterdir() if checkpoints.is_dir() else ():
-        last = max((int(f.name) for f in query.glob("commits/*") if f.name.isdecimal()), default=0)
-        begun = {int(f.name) for f in query.glob("offsets/*") if f.name.isdecimal()}
-        ended = sorted(begun & {last - 1, last})
-        if begun and not ended:
-            raise ValueError(f"{query.name}: commits and offsets do not belong together")
-        for batch in ended[:1]:
-            yield from (reads - 1 for table, reads in _ends(query, batch) if table == table_id)
+    last = max((int(f.name) for f in query.glob("commits/*") if f.name.isdecimal()), default=0)
+    begun = {int(f.name) for f in query.glob("offsets/*") if f.name.isdecimal()}
+    ended = sorted(begun & {last - 1, last})
+    if begun and not ended:
+        raise ValueError(f"{query.name}: commits and offsets do not belong together")
+    for batch in ended[:1]:
+        yield from (reads - 1 for table, reads in _ends(query, batch) if table == table_id)

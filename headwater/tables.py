@@ -47,15 +47,13 @@ def is_empty(spark: SparkSession, settings: Settings, full_name: str) -> bool:
 def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
     """Create `table` (a schemas.tables.Table) unless it is there; whether it was created.
 
-    Raises SetupError where a local one lacks columns: an older version made it.
+    Raises SetupError where a local one lacks columns, or has them of another type: an older version, or a
+    newer one, made it.
     """
     path = table_path(settings, table.full_name)
     if exists(spark, settings, table.full_name):
-        found = table.names if settings.lake_is_remote else delta_log.column_names(path)
-        if missing := sorted(set(table.names) - set(found)):
-            raise SetupError(
-                f"{table.full_name} has no column {', '.join(missing)}; run `python -m jobs migrate`"
-            )
+        if not settings.lake_is_remote:
+            _check_columns(table, delta_log.columns(path))
         return False
     schema = spark.createDataFrame([], table.columns).schema
     checkpoints = str(delta_log.CHECKPOINT_EVERY) if settings.lake_is_remote else delta_log.NO_CHECKPOINTS
@@ -70,6 +68,20 @@ def ensure_table(spark: SparkSession, settings: Settings, table: Any) -> bool:
         elif not delta_log.exists(path):  # another query was quicker
             delta_log.create(path, to_arrow_schema(schema), table.partitions, wanted)
     return True
+
+
+def _check_columns(table: Any, found: dict[str, str]) -> None:
+    declared = {name: "".join(kind.split()).lower() for name, kind in table.kinds.items()}
+    if missing := sorted(declared.keys() - found.keys()):
+        raise SetupError(
+            f"{table.full_name} has no column {', '.join(missing)}; run `python -m jobs migrate`"
+        )
+    other = [f"{name} as {found[name]}" for name, kind in declared.items() if found[name].lower() != kind]
+    if other:
+        raise SetupError(
+            f"{table.full_name} has {', '.join(other)}: another type than declared; run "
+            "`python -m jobs migrate` of the newest version that was here"
+        )
 
 
 def add_columns(
