@@ -7,6 +7,7 @@ rebuilds.<number>, and every step of it may be done twice (jobs/rebuild_apply.py
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -42,6 +43,8 @@ from schemas.tables import JOB_RUNS, SILVER
 from sources.letters.settle import refuse_remote
 
 _KEPT = "headwater.rebuild"
+# A plan's folder below <lake>/rebuilds.
+_NUMBER = re.compile(r"[0-9a-f]{32}")
 # Of the marks in ops.job_runs.
 _BEGUN, _DONE = 0, 1
 _log = logger(__name__)
@@ -116,7 +119,9 @@ def _plan(context: Context, span: Span) -> tuple[UUID, dict[str, Any]]:
 
 
 def _numbers(context: Context) -> list[UUID]:
-    return [UUID(hex=name) for name in local_folders(f"{context.settings.lake_root}/rebuilds")]
+    """Of all plans that are kept; what else lies beside them is none of ours."""
+    names = local_folders(f"{context.settings.lake_root}/rebuilds")
+    return [UUID(hex=name) for name in names if _NUMBER.fullmatch(name)]
 
 
 def _full_name(rebuild_id: UUID) -> str:

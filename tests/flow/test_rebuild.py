@@ -147,6 +147,7 @@ def test_a_row_that_code_has_made_otherwise_is_replaced_and_its_hour_counted_aga
 
 def test_a_plan_is_of_what_refine_has_judged_in_its_span_and_nobody_has_settled(lake: UsageLake) -> None:
     freed(lake)
+    Path(lake.settings.lake_root, "rebuilds", "lost+found").mkdir(parents=True)  # is none of a plan's
     early = Span(CONTRACT.stream, ARRIVED - timedelta(days=1), ARRIVED)
     first, told = plan(lake, early)
     assert told["records"] == 0
