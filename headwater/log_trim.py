@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from headwater.checkpoint import ends
+from headwater.errors import SetupError
 from headwater.log import logger
 
 KEPT_S = 2 * 3600
@@ -49,9 +50,18 @@ def behind(lake: str, table_id: str, version: int, queries: Collection[str]) -> 
 
 
 def unread(lake: str, table_id: str) -> dict[str, int]:
-    """Each query that reads this table, and the first version that it reads when it is started again."""
-    folders = sorted(Path(lake, "_checkpoints").glob("*"))
-    return {query.name: before + 1 for query in folders for before in _position(query, table_id)}
+    """Each query that reads this table, and the first version that it reads when it is started again.
+
+    Raises SetupError where a checkpoint cannot be understood.
+    """
+    found: dict[str, int] = {}
+    for query in sorted(Path(lake, "_checkpoints").glob("*")):
+        try:
+            for before in _position(query, table_id):
+                found[query.name] = before + 1
+        except (OSError, ValueError, KeyError, TypeError) as fault:
+            raise SetupError(f"the checkpoint {query} cannot be read: {type(fault).__name__}") from fault
+    return found
 
 
 def _ends(query: Path, batch: int) -> Iterator[tuple[str, int]]:

@@ -23,8 +23,6 @@ _PATIENT_JIT = (
 # Classes fill it soon: below this no collection of the whole heap is made for their sake.
 _ROOM = "-XX:MetaspaceSize=512m"
 
-_READ_ON = "unsafeReadOnIncompatibleSchemaChangesDuringStreamStart"
-
 # Spark asks for nulls itself, and reads only what it has been sent: Arrow need not check each access again.
 _TRUSTING_ARROW = "-Darrow.enable_unsafe_memory_access=true -Darrow.enable_null_check_for_get=false"
 
@@ -47,6 +45,8 @@ _PARQUET = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
 
+_READ_ON = "unsafeReadOnIncompatibleSchemaChangesDuringStreamStart"
+
 # The other way of making a file whole or not at all, by FileContext, runs eight processes for it.
 _LOCAL_FILES = {
     "spark.sql.streaming.checkpointFileManagerClass": (
@@ -56,6 +56,9 @@ _LOCAL_FILES = {
     # The files of a table are not said again beside every commit: delta-rs, which commits too, says none, and
     # Spark would run a job to find them.
     "spark.databricks.delta.allFilesInCrc.enabled": "false",
+    # Streams read on when `jobs migrate` has given a column a wider type: what they had not read by then is
+    # read in the wider type (headwater/widen.py).
+    f"spark.databricks.delta.streaming.{_READ_ON}.enabled": "true",
 }
 
 
@@ -114,9 +117,6 @@ def _delta() -> dict[str, str]:
         "spark.databricks.delta.optimizeWrite.enabled": "false",
         "spark.databricks.delta.autoCompact.enabled": "false",
         "spark.databricks.delta.history.metricsEnabled": "false",
-        # Streams read on when `jobs migrate` has given a column a wider type: what they had not read by then
-        # is read in the wider type (headwater/widen.py).
-        f"spark.databricks.delta.streaming.{_READ_ON}.enabled": "true",
     }
 
 

@@ -10,14 +10,24 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from headwater.errors import SetupError
+from headwater import delta_log
+from headwater.errors import LockedError, SetupError
+from headwater.locks import instance_lock
 from headwater.settings import Settings
-from headwater.tables import append_once, append_rows, ensure_table, read_table, set_property, stream_table
-from jobs.migrate import _evolve
+from headwater.tables import (
+    append_once,
+    append_rows,
+    ensure_table,
+    read_table,
+    set_property,
+    stream_table,
+    table_path,
+)
+from jobs.evolve import evolve
 from jobs.queries import Context
 from schemas.contract import Contract, Field, contracts
 from schemas.gold import BILLING_USAGE
-from schemas.tables import AGENT_TURNS, SILVER, TOOL_INVOCATIONS, USAGE, Table, bronze
+from schemas.tables import AGENT_TURNS, LEDGER, SILVER, TOOL_INVOCATIONS, USAGE, Table, bronze
 from tests.builders import ARRIVED, arrow_bronze, arrow_schema
 from tests.conftest import settings_at
 from transformations.classify import Classifier, outcome_columns, silver_table
@@ -70,8 +80,8 @@ def test_events_of_two_versions_of_a_contract_share_a_batch_and_a_table(
     append_rows(spark, silver(OLD, old), lake, TOOL_INVOCATIONS.full_name)
     monkeypatch.setitem(SILVER, STREAM, WIDER)
     context = Context(spark, lake, "test")
-    assert _evolve(context, WIDER) == ["table silver.tool_invocations: column region added"]
-    assert _evolve(context, WIDER) == []
+    assert evolve(context, [WIDER]) == ["table silver.tool_invocations: column region added"]
+    assert evolve(context, [WIDER]) == []
     both = silver(NEW, {**old, "event_id": "3"}, new, first=10)
     append_rows(spark, both, lake, TOOL_INVOCATIONS.full_name)
     by_spark = spark.createDataFrame(silver(NEW, {**new, "event_id": "4"}, first=20))
@@ -95,21 +105,37 @@ def declared(table: Table, old: str, new: str) -> Table:
     return replace(table, columns=table.columns.replace(old, new))
 
 
-TURNS = "text.agent.turn.completed"
-TURN = {
-    "account_id": "acme", "session_id": "s", "turn_id": "t", "event_id": "1", "tokens_in": 7,
-    "ts_ms": int(ARRIVED.timestamp() * 1000),
-}  # fmt: skip
+TURNS, METERED = "text.agent.turn.completed", "billing.usage.metered"
+MOMENT = int(ARRIVED.timestamp() * 1000)
 MANY = 3_000_000_000  # more than an INT holds
-MANY_TOKENS = replace(
-    contracts()[TURNS],
-    version="2.0.0",
-    fields=tuple(
-        replace(field, maximum=Decimal(10**12)) if field.name == "tokens_in" else field
-        for field in contracts()[TURNS].fields
-    ),
-)
+VAST = Decimal("123456789012345678.123456")  # more than DECIMAL(20,6) holds
+
+
+def allowing(stream: str, name: str, maximum: Decimal) -> Contract:
+    """The next version of a contract: a field may be larger."""
+    contract = contracts()[stream]
+    fields = [replace(f, maximum=maximum) if f.name == name else f for f in contract.fields]
+    return replace(contract, version="2.0.0", fields=tuple(fields))
+
+
+def turn(number: int, tokens: int = 7) -> dict[str, Any]:
+    return {
+        "account_id": "acme", "session_id": "s", "turn_id": "t", "event_id": str(number), "ts_ms": MOMENT,
+        "tokens_in": tokens,
+    }  # fmt: skip
+
+
+def use(number: int, quantity: str = "7.5") -> dict[str, Any]:
+    return {
+        "account_id": "acme", "metric": "api_calls", "unit": "call", "event_id": str(number),
+        "ts_ms": MOMENT, "quantity": float(quantity),
+    }  # fmt: skip
+
+
 WIDER_TURNS = declared(AGENT_TURNS, "tokens_in INT", "tokens_in BIGINT")
+
+
+WIDER_USAGE = declared(USAGE, "DECIMAL(20,6)", "DECIMAL(24,6)")
 
 
 class Reader:
@@ -142,25 +168,19 @@ class Reader:
             query.stop()
 
 
-def turn(contract: Contract, number: int, **said: Any) -> pa.Table:
-    work = Classifier((contract,), None, arrow_schema(outcome_columns([contract], ["refined_at"])))
-    raw: list[bytes | None] = [json.dumps({**TURN, "event_id": str(number), **said}).encode()]
-    outcomes = pa.Table.from_batches(work([arrow_bronze(raw, contract.topic, number)]), work.schema)
-    return silver_table(contract, outcomes)
-
-
 def test_a_column_gets_a_wider_type_and_every_stream_reads_on_where_it_was(
     spark: SparkSession, lake: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ensure_table(spark, lake, AGENT_TURNS)
     narrow, name = contracts()[TURNS], AGENT_TURNS.full_name
+    set_property(spark, lake, name, "headwater.seen", "yes")
     readers = {w: Reader(spark, lake, AGENT_TURNS, w) for w in ("begun", "behind", "at the end", "new")}
-    append_rows(spark, turn(narrow, 1), lake, name)
-    append_once(spark.createDataFrame(turn(narrow, 2)), lake, name, "query", 0)
+    append_rows(spark, silver(narrow, turn(1)), lake, name)
+    append_once(spark.createDataFrame(silver(narrow, turn(2))), lake, name, "query", 0)
     readers["begun"].run(1, "event_id", "tokens_in")  # of two files that were there when it began
     readers["behind"].run(2, "event_id", "tokens_in")
     for number in (3, 4):
-        append_rows(spark, turn(narrow, number), lake, name)
+        append_rows(spark, silver(narrow, turn(number)), lake, name)
     readers["behind"].run(1, "event_id", "tokens_in")
     readers["at the end"].run(None, "event_id", "tokens_in")
     assert {w: len(reader.seen) for w, reader in readers.items()} == {
@@ -168,15 +188,21 @@ def test_a_column_gets_a_wider_type_and_every_stream_reads_on_where_it_was(
     }  # fmt: skip
 
     context = Context(spark, lake, "test")
-    assert _evolve(context, WIDER_TURNS) == [
-        "table silver.agent_turns: column tokens_in (int, declared bigint) widened"
+    assert evolve(context, [TOOL_INVOCATIONS, WIDER_TURNS]) == [
+        "table silver.agent_turns: column tokens_in (int, declared bigint) widened",
+        "table silver.tool_invocations created",
     ]
-    assert _evolve(context, WIDER_TURNS) == []
-    monkeypatch.setitem(SILVER, TURNS, WIDER_TURNS)
+    assert evolve(context, [TOOL_INVOCATIONS, WIDER_TURNS]) == []
     ensure_table(spark, lake, WIDER_TURNS)
-    assert append_once(spark.createDataFrame(turn(narrow, 2)), lake, name, "query", 0) is None  # was
-    append_rows(spark, turn(narrow, 5), lake, name)  # of a producer that still has the old version
-    append_once(spark.createDataFrame(turn(MANY_TOKENS, 6, tokens_in=MANY)), lake, name, "query", 1)
+    path = table_path(lake, name)
+    assert delta_log.properties(path)["headwater.seen"] == "yes"
+    assert delta_log.last_append(path) == 5  # not the writing anew
+
+    monkeypatch.setitem(SILVER, TURNS, WIDER_TURNS)
+    append_once(spark.createDataFrame(silver(narrow, turn(2))), lake, name, "query", 0)  # was done before
+    append_rows(spark, silver(narrow, turn(5)), lake, name)  # of a producer that has the old version
+    larger = silver(allowing(TURNS, "tokens_in", Decimal(10**12)), turn(6, MANY))
+    append_once(spark.createDataFrame(larger), lake, name, "query", 1)
 
     every = [(str(number), 7) for number in range(1, 6)] + [("6", MANY)]
     for which, reader in readers.items():
@@ -184,6 +210,23 @@ def test_a_column_gets_a_wider_type_and_every_stream_reads_on_where_it_was(
         assert sorted(reader.seen) == every, which
     kept = read_table(spark, lake, name).orderBy("event_id").select("event_id", "tokens_in")
     assert [tuple(row) for row in kept.collect()] == every
+
+
+def test_a_decimal_gets_more_places_before_its_point_in_a_table_and_in_what_is_left_to_read(
+    spark: SparkSession, lake: Settings
+) -> None:
+    ensure_table(spark, lake, USAGE)
+    name, reader = USAGE.full_name, Reader(spark, lake, USAGE, "build")
+    for number in (1, 2):
+        append_rows(spark, silver(contracts()[METERED], use(number)), lake, name)
+    reader.run(1, "event_id", "quantity")
+    assert len(evolve(Context(spark, lake, "test"), [WIDER_USAGE])) == 1
+    rows = silver(contracts()[METERED], use(3))
+    at = rows.column_names.index("quantity")
+    vast = pa.array([VAST], pa.decimal128(24, 6))
+    append_rows(spark, rows.set_column(at, "quantity", vast), lake, name)
+    reader.run(None, "event_id", "quantity")
+    assert sorted(reader.seen) == [("1", Decimal("7.5")), ("2", Decimal("7.5")), ("3", VAST)]
 
 
 def test_code_of_the_other_version_refuses_a_table_whose_type_it_does_not_declare(
@@ -194,24 +237,53 @@ def test_code_of_the_other_version_refuses_a_table_whose_type_it_does_not_declar
         ensure_table(spark, lake, WIDER_TURNS)
 
 
-def test_a_stream_that_has_columns_to_come_first_keeps_a_table_from_being_widened(
+def test_a_stream_reads_past_an_earlier_change_first_also_where_no_row_comes_any_more(
     spark: SparkSession, lake: Settings
 ) -> None:
     ensure_table(spark, lake, AGENT_TURNS)
-    name, reader = AGENT_TURNS.full_name, Reader(spark, lake, AGENT_TURNS, "deliver")
-    append_rows(spark, turn(contracts()[TURNS], 1), lake, name)
+    name, reader = AGENT_TURNS.full_name, Reader(spark, lake, AGENT_TURNS, "deliver.interactions.postgres")
+    append_rows(spark, silver(contracts()[TURNS], turn(1)), lake, name)
     reader.run(None, "event_id")
-    set_property(spark, lake, name, "headwater.seen", "yes")  # as the columns, a part of what the table is
+    set_property(spark, lake, name, "headwater.seen", "yes")  # as an added column, a part of what it is
     context = Context(spark, lake, "test")
-    with pytest.raises(SetupError, match="deliver has not read so far"):
-        _evolve(context, WIDER_TURNS)
-    append_rows(spark, turn(contracts()[TURNS], 2), lake, name)
-    append_rows(spark, turn(contracts()[TURNS], 3), lake, name)
+    ensure_table(spark, lake, USAGE)
+    for _ in range(2):
+        with pytest.raises(SetupError, match=r"silver\.agent_turns: deliver\.interactions\.postgres\)"):
+            evolve(context, [WIDER_USAGE, WIDER_TURNS])
+        reader.run(None, "event_id")
+    ensure_table(spark, lake, USAGE)  # as long as one is refused, none is changed
+    with_region = declared(WIDER_TURNS, "event_id STRING", "region STRING, event_id STRING")
+    assert evolve(context, [WIDER_USAGE, with_region]) == [
+        "table silver.usage: column quantity (decimal(20,6), declared decimal(24,6)) widened",
+        "table silver.agent_turns: column tokens_in (int, declared bigint) widened",
+        "table silver.agent_turns: column region added",
+    ]
+    new = silver(contracts()[TURNS], turn(2))
+    append_rows(spark, new.append_column("region", pa.array(["eu"])), lake, name)
     reader.run(None, "event_id")
-    assert len(_evolve(context, WIDER_TURNS)) == 1
-    append_once(spark.createDataFrame(turn(MANY_TOKENS, 4)), lake, name, "query", 1)
-    reader.run(None, "event_id")
-    assert sorted(reader.seen) == [("1",), ("2",), ("3",), ("4",)]
+    assert sorted(reader.seen) == [("1",), ("2",)]
+
+
+def test_a_query_that_is_no_more_and_a_checkpoint_that_is_damaged_are_named(
+    spark: SparkSession, lake: Settings
+) -> None:
+    ensure_table(spark, lake, AGENT_TURNS)
+    offsets = Path(lake.lake_root, "_checkpoints", "deliver.gone", "offsets")
+    offsets.mkdir(parents=True)
+    (offsets / "0").write_text("v1\n{}\n{")
+    with pytest.raises(SetupError, match=r"the checkpoint .*deliver\.gone cannot be read"):
+        evolve(Context(spark, lake, "test"), [WIDER_TURNS])
+
+
+def test_while_refine_runs_no_table_of_its_domain_is_written_anew(
+    spark: SparkSession, lake: Settings
+) -> None:
+    ensure_table(spark, lake, AGENT_TURNS)
+    with (
+        instance_lock(lake.lake_root, "refine.interactions"),
+        pytest.raises(LockedError, match=r"refine\.interactions runs already"),
+    ):
+        evolve(Context(spark, lake, "test"), [WIDER_TURNS])
 
 
 @pytest.mark.parametrize(
@@ -219,7 +291,8 @@ def test_a_stream_that_has_columns_to_come_first_keeps_a_table_from_being_widene
     [
         (TOOL_INVOCATIONS, "ts_ms BIGINT", "ts_ms INT", r"ts_ms \(bigint, declared int\)"),
         (TOOL_INVOCATIONS, "status STRING", "status INT", r"status \(string, declared int\)"),
-        (USAGE, "DECIMAL(20,6)", "DECIMAL(20,7)", r"quantity \(decimal\(20,6\), declared decimal\(20,7\)\)"),
+        (USAGE, "DECIMAL(20,6)", "DECIMAL(22,8)", r"quantity \(decimal\(20,6\), declared decimal\(22,8\)\)"),
+        (LEDGER, "in_rows BIGINT", "in_rows DOUBLE", "in_rows"),
         (BILLING_USAGE, "DECIMAL(30,6)", "DECIMAL(31,6)", "quantity"),  # whose changes are delivered
         (bronze("leads"), "partition INT", "partition BIGINT", "partition"),  # whose files are counted on
     ],
@@ -229,4 +302,4 @@ def test_a_type_that_is_not_wider_is_refused_with_its_column(
 ) -> None:
     ensure_table(spark, lake, table)
     with pytest.raises(SetupError, match=told):
-        _evolve(Context(spark, lake, "test"), declared(table, old, new))
+        evolve(Context(spark, lake, "test"), [declared(table, old, new)])

@@ -19,10 +19,10 @@ from headwater.widen import is_wider
     ("old", "new", "wider"),
     [
         (IntegerType(), LongType(), True),
-        (IntegerType(), DoubleType(), True),
+        (IntegerType(), DoubleType(), False),  # of which gold would take whole numbers
         (DecimalType(15, 2), DecimalType(20, 2), True),
-        (DecimalType(15, 2), DecimalType(17, 4), True),
-        (DecimalType(15, 2), DecimalType(15, 4), False),  # two places fewer before the point
+        (DecimalType(15, 2), DecimalType(17, 4), False),  # of which gold would round two places
+        (DecimalType(15, 2), DecimalType(14, 2), False),
         (DecimalType(15, 4), DecimalType(20, 2), False),
         (DecimalType(15, 2), DecimalType(15, 2), False),  # the same
         (LongType(), IntegerType(), False),
