@@ -55,7 +55,7 @@ def unread(lake: str, table_id: str) -> dict[str, int]:
     Raises SetupError where a checkpoint cannot be understood.
     """
     found: dict[str, int] = {}
-    for query in sorted(Path(lake, "_checkpoints").glob("*")):
+    for query in _queries(Path(lake, "_checkpoints")):
         try:
             for before in _position(query, table_id):
                 found[query.name] = before + 1
@@ -72,8 +72,7 @@ def _ends(query: Path, batch: int) -> Iterator[tuple[str, int]]:
 
 
 def _trim(log: Path, checkpoints: Path, table_id: str, kept_s: float) -> int:
-    queries = checkpoints.iterdir() if checkpoints.is_dir() else ()
-    read = [before for query in queries for before in _position(query, table_id)]
+    read = [before for query in _queries(checkpoints) for before in _position(query, table_id)]
     needed = [_newest(log, time.time() - kept_s), *read]
     starts = [int(found[1]) for file in log.iterdir() if (found := _CHECKPOINT.fullmatch(file.name))]
     first = max((start for start in starts if start <= min(needed)), default=0)
@@ -87,6 +86,11 @@ def _newest(log: Path, before: float) -> int:
     """The newest version that was committed before a moment; 0 when none was."""
     old = [file for file in log.glob("*.json") if file.stat().st_mtime < before]
     return max((int(file.stem) for file in old if file.stem.isdecimal()), default=0)
+
+
+def _queries(checkpoints: Path) -> list[Path]:
+    """Not by a pattern: a folder that may not be read would have none."""
+    return sorted(checkpoints.iterdir()) if checkpoints.is_dir() else []
 
 
 def _position(query: Path, table_id: str) -> Iterator[int]:

@@ -39,7 +39,8 @@ def late(settings: Settings, full_name: str) -> list[str]:
     """
     path = table_path(settings, full_name)
     waiting = unread(settings.lake_root, delta_log.table_id(path))
-    return [name for name, first in waiting.items() if _is_described(path, first)]
+    said = _last_said(path, min(waiting.values(), default=0))
+    return [name for name, first in waiting.items() if first <= said]
 
 
 def widen(spark: SparkSession, settings: Settings, table: Any, fields: list[StructField]) -> None:
@@ -53,10 +54,9 @@ def widen(spark: SparkSession, settings: Settings, table: Any, fields: list[Stru
         anew.partitionBy(*table.partitions).save(path)
 
 
-def _is_described(path: str, first: int) -> bool:
-    """Whether an entry of the log, from version `first` on, says anew what the table is."""
+def _last_said(path: str, first: int) -> int:
+    """The newest version, from `first` on, whose entry in the log says what the table is; -1: none does."""
     entries = (file for file in Path(path, "_delta_log").glob("*.json") if file.stem.isdecimal())
     later = (file for file in entries if int(file.stem) >= first)
-    return any(
-        line.startswith('{"metaData"') for file in later for line in file.read_text("utf-8").splitlines()
-    )
+    says = (file for file in later if '\n{"metaData"' in f"\n{file.read_text('utf-8')}")
+    return max((int(file.stem) for file in says), default=-1)

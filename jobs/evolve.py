@@ -44,7 +44,7 @@ class Change:
 def evolve(context: Context, tables: Sequence[Table]) -> list[str]:
     """What was changed, a line each. A column that is declared no more stays, null in the rows to come.
 
-    Raises SetupError, with nothing changed, where a type is another and not wider, and where a query has to
+    Raises SetupError, with no column changed, where a type is another and not wider, and where a query has to
     read on first; LockedError while refine of a stream runs whose table is to be widened.
     """
     spark, settings = context.spark, context.settings
@@ -53,7 +53,7 @@ def evolve(context: Context, tables: Sequence[Table]) -> list[str]:
     refused = [f"{c.name} has {c.told(field)}" for c in changes for field in c.refused]
     if refused:
         raise SetupError(
-            f"columns have another type than declared, and not a narrower one: {'; '.join(refused)}. Declare "
+            f"columns have another type than declared, and cannot be given it: {'; '.join(refused)}. Declare "
             "a column of a new name (docs/operations.md)"
         )
     done = []

@@ -133,8 +133,6 @@ def use(number: int, quantity: str = "7.5") -> dict[str, Any]:
 
 
 WIDER_TURNS = declared(AGENT_TURNS, "tokens_in INT", "tokens_in BIGINT")
-
-
 WIDER_USAGE = declared(USAGE, "DECIMAL(20,6)", "DECIMAL(24,6)")
 
 
@@ -264,9 +262,7 @@ def test_a_stream_reads_past_an_earlier_change_first_also_where_no_row_comes_any
     assert sorted(reader.seen) == [("1",), ("2",)]
 
 
-def test_a_query_that_is_no_more_and_a_checkpoint_that_is_damaged_are_named(
-    spark: SparkSession, lake: Settings
-) -> None:
+def test_a_checkpoint_that_is_damaged_is_named(spark: SparkSession, lake: Settings) -> None:
     ensure_table(spark, lake, AGENT_TURNS)
     offsets = Path(lake.lake_root, "_checkpoints", "deliver.gone", "offsets")
     offsets.mkdir(parents=True)
