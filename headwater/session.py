@@ -136,12 +136,18 @@ def _streaming(settings: Settings) -> dict[str, str]:
     }
 
 
+# What goes from one stage to the next stays on the machine: its disk's cache has more room than its cores
+# have time.
+_LOCAL_SHUFFLE = {"spark.shuffle.compress": "false"}
+
+
 def _runtime(settings: Settings) -> dict[str, str]:
     archive = class_archive(settings)
     # An archive that does not fit is ignored, with a word on stderr: stdout is the job's.
     archived = f' "-XX:SharedArchiveFile={archive}" -Xlog:disable -Xlog:all=warning:stderr'
     everywhere = f"-Duser.timezone=UTC {_TRUSTING_ARROW}"
     return {
+        **(_LOCAL_SHUFFLE if _is_one_machine(settings) else {}),
         "spark.sql.session.timeZone": "UTC",
         "spark.driver.extraJavaOptions": f"{everywhere} -XX:+UseParallelGC {_ROOM} {_PATIENT_JIT}"
         f"{archived if archive and archive.exists() else ''}",
@@ -176,6 +182,8 @@ def _jars(settings: Settings) -> dict[str, str]:
     if not found:
         raise SetupError(f"no jars in {folder}: run `make setup`, or set spark.jars: null")
     on_path = {"spark.driver.extraClassPath": f"{folder}/*"}
-    if settings.spark.master.startswith("local"):
-        return on_path
-    return {**on_path, "spark.jars": ",".join(map(str, found))}
+    return on_path if _is_one_machine(settings) else {**on_path, "spark.jars": ",".join(map(str, found))}
+
+
+def _is_one_machine(settings: Settings) -> bool:
+    return settings.spark.master.startswith("local")

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from headwater.identity import event_id
 from schemas.envelope import to_json
 from transformations.enrich import agent_of, e164, place_of, valid_ip
+from transformations.event_ids import event_ids
 from transformations.quick import Columns
 from transformations.values import campaign, each, each_part
 from transformations.verdict import Normalise
@@ -49,7 +49,7 @@ def normalise_leads(geo_database: str | None) -> Normalise:
         values: Columns, unknown: Sequence[dict[str, Any] | None], tenants: Sequence[str]
     ) -> Columns:
         made: Columns = {column: values[pointer] for column, pointer in _AS_SAID.items()}
-        made["id"] = list(map(event_id, tenants, values["/idempotency_key"]))
+        made["id"] = event_ids(tenants, values["/idempotency_key"])
         ids = zip(values["/event_id"], made["id"], strict=True)
         made["event_id"] = [said.lower() if said else own for said, own in ids]
         made["email"] = [said.lower() for said in values["/payload/email"]]

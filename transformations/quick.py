@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
+from itertools import filterfalse
 from operator import eq
 from typing import Any, NamedTuple
 
@@ -150,7 +151,7 @@ def _step(contract: Contract, field: Field) -> _Step:
         return _days
     if field.kind == "string":
         longest, form = field.max_length or sys.maxsize, _form(field)
-        return _texts(_usual(longest, form), _text(field.required, longest, form))
+        return _texts(longest, form, _text(field.required, longest, form))
     if field.kind == "boolean":
         return lambda said, _arrived_us, _doubtful: said
     fit = _bounded(field, _FITS[field.kind])
@@ -165,11 +166,16 @@ def _marked(made: list[Any], doubtful: set[int]) -> list[Any]:
     return made
 
 
-def _texts(usual: Callable[[set[str]], bool], fit: Callable[[str], Any]) -> _Step:
+def _texts(longest: int, form: _Form | None, fit: Callable[[str], Any]) -> _Step:
     def clean(said: list[Any], _arrived_us: Sequence[int], doubtful: set[int]) -> list[Any]:
-        if usual(set(said) - {None}):
-            return said
-        return _marked(each(fit, said), doubtful)
+        texts = set(said)
+        texts.discard(None)
+        if not _are_clean(texts, longest):
+            return _marked(each(fit, said), doubtful)
+        # Of clean texts only the form is left to ask for.
+        if form and (odd := set(filterfalse(form, texts))):
+            return _marked([_DOUBT if text in odd else text for text in said], doubtful)
+        return said
 
     return clean
 
@@ -182,19 +188,14 @@ def _form(field: Field) -> _Form | None:
     return re.compile(field.pattern).search if field.pattern else None
 
 
-def _usual(longest: int, form: _Form | None) -> Callable[[set[str]], bool]:
-    """Whether these texts are what they would be cleaned to, and fit: few calls for many texts."""
-
-    def usual(texts: set[str]) -> bool:
-        return (
-            "" not in texts
-            and "".join(texts).isascii()
-            and all(map(eq, texts, map(str.strip, texts)))
-            and max(map(len, texts), default=0) <= longest
-            and (form is None or all(map(form, texts)))
-        )
-
-    return usual
+def _are_clean(texts: set[str], longest: int) -> bool:
+    """Whether these texts are what they would be cleaned to, and short enough: few calls for many texts."""
+    return (
+        "" not in texts
+        and "".join(texts).isascii()
+        and all(map(eq, texts, map(str.strip, texts)))
+        and max(map(len, texts), default=0) <= longest
+    )
 
 
 def _text(required: bool, longest: int, form: _Form | None) -> Callable[[str], Any]:

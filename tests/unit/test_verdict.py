@@ -220,6 +220,18 @@ def test_what_the_quick_reader_takes_of_events_in_milliseconds_the_exact_one_rea
     note(f"taken: {agree(IN_MS, raw)}")
 
 
+@given(raws=st.lists(documents(EVERY_KIND) | st.just(lead({"/free": {}, "/place/lat": 1})), max_size=6))
+def test_a_record_is_read_by_itself_whatever_stands_beside_it(raws: list[bytes]) -> None:
+    quick = QUICK[EVERY_KIND.stream]
+    together = quick(raws, [ARRIVED_US] * len(raws))
+    for row, raw in enumerate(raws):
+        alone = quick([raw], [ARRIVED_US])
+        assert (row in together.doubtful) is bool(alone.doubtful)
+        if not alone.doubtful:
+            said = {pointer: repr(column[row]) for pointer, column in together.columns.items()}
+            assert said == {pointer: repr(value) for pointer, [value] in alone.columns.items()}
+
+
 @pytest.mark.parametrize(
     ("said", "reasons"),
     [
