@@ -41,8 +41,7 @@ def behind(lake: str, table_id: str, version: int, queries: Collection[str]) -> 
     found = []
     for name in queries:
         folder = Path(lake, "_checkpoints", name)
-        done = [int(file.name) for file in folder.glob("commits/*") if file.name.isdecimal()]
-        begun = [int(file.name) for file in folder.glob("offsets/*") if file.name.isdecimal()]
+        done, begun = _batches(folder / "commits"), _batches(folder / "offsets")
         read = [reads for table, reads in _ends(folder, max(done)) if table == table_id] if done else []
         if begun and (not done or any(reads <= version for reads in read)):
             found.append(name)
@@ -89,8 +88,17 @@ def _newest(log: Path, before: float) -> int:
 
 
 def _queries(checkpoints: Path) -> list[Path]:
-    """Not by a pattern: a folder that may not be read would have none."""
-    return sorted(checkpoints.iterdir()) if checkpoints.is_dir() else []
+    return sorted(_listed(checkpoints))
+
+
+def _batches(folder: Path) -> set[int]:
+    return {int(file.name) for file in _listed(folder) if file.name.isdecimal()}
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in it, nothing if it is not there. Not by a pattern: nothing would be in a folder that may not
+    be read."""
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _position(query: Path, table_id: str) -> Iterator[int]:
@@ -99,8 +107,8 @@ def _position(query: Path, table_id: str) -> Iterator[int]:
     Spark then asks for its last committed batch once more, so it reads from where the one before that ended;
     a first batch read the whole version before the one that its end names.
     """
-    last = max((int(f.name) for f in query.glob("commits/*") if f.name.isdecimal()), default=0)
-    begun = {int(f.name) for f in query.glob("offsets/*") if f.name.isdecimal()}
+    last = max(_batches(query / "commits"), default=0)
+    begun = _batches(query / "offsets")
     ended = sorted(begun & {last - 1, last})
     if begun and not ended:
         raise ValueError(f"{query.name}: commits and offsets do not belong together")

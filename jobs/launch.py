@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -121,13 +122,21 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
             found = JOBS[order.job](context, order) or {}
         except Exception as foreign:  # every end of a run is written down
             fault = translate(foreign) or HeadwaterError(type(foreign).__name__)
-            record_run(context, order.work, started, "failed", str(fault))
+            _record_failed(context, order.work, started, str(fault))
             raise
         record_run(context, order.work, started, "ok", None)
         versions = {name: table_version(spark, settings, name) for name in sorted(context.written)}
         return {**asdict(context.totals), "table_versions": versions, **found}
     finally:
         _stop(spark)
+
+
+def _record_failed(context: Context, work: str, started: datetime, why: str) -> None:
+    """Write it down if that is possible: what ended the run is what must be told."""
+    try:
+        record_run(context, work, started, "failed", why)
+    except Exception as fault:  # often the same one: a lake that is away, a JVM that is gone
+        _log.warning("run_not_recorded", job=work, why=str(translate(fault) or type(fault).__name__))
 
 
 def _session(order: Launch, settings: Settings) -> SparkSession:

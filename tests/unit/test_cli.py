@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,6 +79,26 @@ def test_a_run_id_counts_for_one_file_of_one_dataset_and_tenant() -> None:
     base = Launch("import-files", (), True, "r1", file="a.csv", dataset="d", tenant="t")
     others = [replace(base, file="b.csv"), replace(base, dataset="e"), replace(base, tenant="u")]
     assert len({base.work, *(other.work for other in others)}) == 4
+
+
+def test_a_run_that_cannot_be_written_down_still_tells_what_ended_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ends(*_: Any) -> dict[str, Any]:
+        raise SetupError("why")
+
+    def away(*_: Any) -> None:
+        raise OSError("the lake is away")
+
+    monkeypatch.setattr(launching, "configure_logging", lambda: None)
+    monkeypatch.setattr(launching, "build_session", lambda *_: SimpleNamespace(stop=lambda: None))
+    monkeypatch.setattr(launching, "_serve_metrics", lambda _: None)
+    monkeypatch.setattr(launching, "record_run", away)
+    monkeypatch.setitem(JOBS, "refine", ends)
+    with pytest.raises(SystemExit) as left:
+        launching.launch(Launch("refine", ("leads",), True, env="staging"))
+    status = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (left.value.code, status["status"], status["error"]) == (2, "failed", "why")
 
 
 def test_the_status_file_holds_the_last_stdout_line(run: Any, tmp_path: Path) -> None:

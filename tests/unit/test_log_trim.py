@@ -1,17 +1,21 @@
 """What of a table's log is deleted: nothing that a query, a reader or the table itself still needs."""
 
+import errno
 import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from headwater import delta_log
-from headwater.log_trim import behind, trim
+from headwater.errors import SetupError
+from headwater.log_trim import behind, trim, unread
 
 COMMITS = 2 * delta_log.CHECKPOINT_EVERY + 10
 LAST_CHECKPOINT = 2 * delta_log.CHECKPOINT_EVERY
@@ -102,6 +106,29 @@ def test_while_a_querys_checkpoint_is_broken_nothing_is_deleted(table: str, tmp_
     Path(tmp_path, "_checkpoints", "refine.numbers", "offsets", "0").write_text('v1\n{}\n{"sourceV')
     assert trim(str(tmp_path), table, delta_log.table_id(table), kept_s=0) == 0
     assert len(versions(table)) == COMMITS + 1
+
+
+@pytest.mark.parametrize("part", ["commits", "offsets"])
+def test_a_checkpoint_that_may_not_be_read_is_a_fault_and_no_query_that_reads_nothing(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    query_at(tmp_path, "refine.numbers", delta_log.table_id(table), 60)
+    for way in ("listdir", "scandir"):  # root may list what others may not
+        monkeypatch.setattr(os, way, refusing(getattr(os, way), part))
+    assert trim(str(tmp_path), table, delta_log.table_id(table), kept_s=0) == 0
+    with pytest.raises(SetupError, match=r"refine\.numbers cannot be read: PermissionError"):
+        unread(str(tmp_path), delta_log.table_id(table))
+
+
+def refusing(really: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """The same for all folders but those of this name."""
+
+    def listed(folder: Any) -> Any:
+        if Path(folder).name == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really(folder)
+
+    return listed
 
 
 def test_a_query_whose_commits_are_lost_keeps_all(table: str, tmp_path: Path) -> None:
