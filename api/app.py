@@ -1,5 +1,6 @@
 """The application: routes, middleware, error handlers, and what starts and stops with it."""
 
+import gc
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -43,6 +44,7 @@ from headwater.settings import Settings, load_settings
 from headwater.version import CODE_VERSION
 from headwater.worker import keep_for_good
 
+GC_THRESHOLD = 20_000  # objects; requests leave next to no cycles behind
 METHOD_NOT_ALLOWED = 405
 _CODES = {404: "not_found", METHOD_NOT_ALLOWED: "method_not_allowed"}
 _CORS_HEADERS = (
@@ -85,6 +87,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.services.start()
     keep_for_good()
+    gc.set_threshold(GC_THRESHOLD)
     yield
     await app.state.services.stop()
 

@@ -4,9 +4,6 @@ import gc
 import sys
 from zipimport import zipimporter
 
-# Held at once, so many more than when they were last counted, before cycles are looked for.
-_NEW_OBJECTS = 20_000
-
 
 def forget_archives() -> None:
     """Leave no archive among the places that Python has looked for modules in; an import finds it again.
@@ -21,10 +18,6 @@ def forget_archives() -> None:
 
 
 def keep_for_good() -> None:
-    """What has been loaded and made so far stays: the garbage collector need not visit it again and again.
-
-    From here on it looks for cycles seldom, as neither records nor requests leave more than a few behind.
-    """
+    """What has been loaded and made so far stays: the garbage collector need not visit it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
