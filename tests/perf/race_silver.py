@@ -26,6 +26,7 @@ from pyspark.sql import DataFrame
 from headwater.errors import HeadwaterError
 from headwater.session import build_session
 from headwater.tables import ensure_table
+from jobs.pulse import Pulse
 from jobs.queries import Context
 from jobs.refine import Refine
 from jobs.started import StartedQuery, Way
@@ -79,7 +80,7 @@ class Ours:
         context.spark.streams.addListener(self._told)
         self._query = InTurns(context)
         turns = Turns(context.written, lambda: 2)
-        way = Way(context, once=True, stopping=threading.Event(), turns=turns, went_well=lambda: None)
+        way = Way(context, True, threading.Event(), turns, lambda: None, lambda: False, Pulse())
         self._started = StartedQuery(self._query, way)
         self._until(lambda: self._query.begun == 1)
 
