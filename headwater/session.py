@@ -61,6 +61,10 @@ _LOCAL_FILES = {
     f"spark.databricks.delta.streaming.{_READ_ON}.enabled": "true",
 }
 
+# What goes from one stage to the next stays on the machine: its disk's cache has more room than its cores
+# have time.
+_ONE_MACHINE = {"spark.shuffle.compress": "false"}
+
 
 def build_session(settings: Settings, app: str) -> SparkSession:
     """A session with Delta, RocksDB state and UTC. Jars come from settings.spark.jars, on the class path."""
@@ -105,7 +109,9 @@ class DeferredSession:
 
 def _defaults(settings: Settings) -> dict[str, str]:
     local = {} if settings.lake_is_remote else _LOCAL_FILES
-    return {**_delta(), **_PARQUET, **local, **_streaming(settings), **_runtime(settings), **_jars(settings)}
+    alone = _ONE_MACHINE if _is_one_machine(settings) else {}
+    by_settings = {**_streaming(settings), **_runtime(settings), **_jars(settings)}
+    return {**_delta(), **_PARQUET, **local, **alone, **by_settings}
 
 
 def _delta() -> dict[str, str]:
@@ -136,18 +142,12 @@ def _streaming(settings: Settings) -> dict[str, str]:
     }
 
 
-# What goes from one stage to the next stays on the machine: its disk's cache has more room than its cores
-# have time.
-_LOCAL_SHUFFLE = {"spark.shuffle.compress": "false"}
-
-
 def _runtime(settings: Settings) -> dict[str, str]:
     archive = class_archive(settings)
     # An archive that does not fit is ignored, with a word on stderr: stdout is the job's.
     archived = f' "-XX:SharedArchiveFile={archive}" -Xlog:disable -Xlog:all=warning:stderr'
     everywhere = f"-Duser.timezone=UTC {_TRUSTING_ARROW}"
     return {
-        **(_LOCAL_SHUFFLE if _is_one_machine(settings) else {}),
         "spark.sql.session.timeZone": "UTC",
         "spark.driver.extraJavaOptions": f"{everywhere} -XX:+UseParallelGC {_ROOM} {_PATIENT_JIT}"
         f"{archived if archive and archive.exists() else ''}",
