@@ -64,7 +64,10 @@ def _sums(plan: Any, names: tuple[str, ...]) -> dict[str, int]:
 
 
 def busy(spark: SparkSession) -> bool:
-    """Whether any task is running now."""
-    tracker = spark.sparkContext.statusTracker()
-    stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-    return any(stage is not None and stage.numActiveTasks > 0 for stage in stages)
+    """Whether any task is running now. The scheduler knows at once; the status store may never be told of a
+    task that begins within 100 ms of its stage, until it ends."""
+    running = spark.sparkContext._jsc.sc().taskScheduler().runningTasksByExecutors().valuesIterator()
+    while running.hasNext():
+        if running.next() > 0:
+            return True
+    return False
