@@ -20,6 +20,11 @@ BATCH_SECONDS = Histogram(
 )
 BATCH_ROWS = Gauge("headwater_batch_rows_per_second", "Input rows a second of the last batch.", ["query"])
 LAST_BATCH = Gauge("headwater_last_batch_timestamp_seconds", "When the last batch ended.", ["query"])
+STOPPED = Gauge(
+    "headwater_query_stopped",
+    "1: the query or loop has stopped for what a person must mend, while others of its driver may go on.",
+    ["query"],
+)
 PENDING = Gauge("headwater_pending", "Announcements or deliveries that wait, of a loop.", ["query"])
 BREAKER = Gauge("headwater_webhook_breaker", "0 closed, 1 probing, 2 open.", ["connector"])
 MARKETO_CALLS = Counter(

@@ -23,6 +23,7 @@ from headwater.clock import StepWatch
 from headwater.errors import HeadwaterError, TransientError
 from headwater.locks import instance_lock
 from headwater.log import logger
+from headwater.metrics import STOPPED
 from jobs.control import CONTROLLED, Control, Told
 from jobs.faults import translate
 from jobs.pulse import Pulse
@@ -91,6 +92,8 @@ class Runtime:
             with ExitStack() as locks:
                 for work in works if self.alone else ():
                     locks.enter_context(instance_lock(self.context.settings.lake_root, work.name))
+                for work in works:
+                    STOPPED.labels(work.name).set(0)
                 self._follow([Running(work) for work in works])
         finally:
             for number, handler in previous.items():
@@ -242,6 +245,7 @@ class Runtime:
         if not isinstance(fault, TransientError) or tired:
             _log.error("query_stopped", query=one.work.name, why=str(fault))
             one.stopped_for, one.done = fault, True
+            STOPPED.labels(one.work.name).set(1)
             return
         _log.warning("query_restarts", query=one.work.name, why=str(fault), in_s=one.pause_s)
         one.next_start = now + one.pause_s

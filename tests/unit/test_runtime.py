@@ -7,6 +7,7 @@ import time
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from headwater.clock import StepWatch
 from headwater.errors import LockedError, SetupError, TransientError
@@ -80,6 +81,13 @@ def test_what_a_person_must_mend_stays_down_while_the_others_go_on(settings: Set
     with pytest.raises(SetupError, match="mend me"):
         run(settings, broken, well)
     assert (broken.seen, well.seen[-1]) == (["prepare", "fault"], "step 0")
+    assert [told_stopped(plan) for plan in (broken, well)] == [1, 0]
+    run(settings, Plan(broken.name))
+    assert told_stopped(broken) == 0
+
+
+def told_stopped(plan: Plan) -> float | None:
+    return REGISTRY.get_sample_value("headwater_query_stopped", {"query": plan.name})
 
 
 def test_what_is_wrong_before_the_first_step_stays_down_alone_and_is_closed(settings: Settings) -> None:
