@@ -11,13 +11,13 @@ import json
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from pyarrow.dataset import Dataset, dataset, field
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from headwater.delta_change import CHECKPOINT_EVERY as CHECKPOINT_EVERY
@@ -35,6 +35,13 @@ NO_CHECKPOINTS = "1000000000"
 def committed(path: str, application: str) -> int | None:
     """The last version that `application` has committed to the local table at `path`; None for none."""
     return _opened(path).transaction_version(application)
+
+
+def committed_anywhere(spark: SparkSession, path: str, application: str) -> int | None:
+    """The same of a table wherever it is, by Spark."""
+    log = getattr(cast(Any, spark._jvm), f"{_DELTA}.DeltaLog").forTable(spark._jsparkSession, path)
+    done = int(log.startTransaction().txnVersion(application))
+    return None if done < 0 else done
 
 
 def exists(path: str) -> bool:

@@ -3,7 +3,8 @@
 HeadwaterError          1  failed, worth a retry
 ├── TransientError      1  an outage: retried with capped backoff, never a dead letter
 ├── SetupError          2  configuration, contract or grant is wrong: stop, say what to mend
-│   └── DataLossError   2  the source no longer has, or never had, what we remember
+│   ├── DataLossError   2  the source no longer has, or never had, what we remember
+│   └── DisagreeError   2  a checkpoint does not belong to its tables, or cannot be read
 ├── QualityError        3  a quality gate or the breaker stopped the work
 │   └── RefusedFileError 3 an uploaded file that cannot be read as rows (schemas/rows.py)
 ├── LockedError         4  another instance holds the lock
@@ -31,6 +32,13 @@ class SetupError(HeadwaterError):
 
 class DataLossError(SetupError):
     """Records that were promised are not where they were, for example a topic made again."""
+
+
+class DisagreeError(SetupError):
+    """A checkpoint is damaged, or is not that of what its query has written."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"checkpoint and table disagree ({what}); see docs/operations.md, lost checkpoint")
 
 
 class QualityError(HeadwaterError):

@@ -12,7 +12,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
 from headwater import delta_log
-from headwater.errors import SetupError
+from headwater.errors import DisagreeError, SetupError
 from headwater.files import delete_folder
 from headwater.locks import commit_lock, forget_lock
 from headwater.log_trim import trim
@@ -182,20 +182,33 @@ def frame_of(spark: SparkSession, rows: pa.Table) -> DataFrame:
 
 
 def append_once(rows: DataFrame, settings: Settings, full_name: str, query_id: str, batch_id: int) -> None:
-    """Append a micro-batch's rows; a second call for the same query and batch writes nothing."""
+    """Append a micro-batch's rows; a second call for the same query and batch writes nothing.
+
+    Raises DisagreeError where the table has a later batch of the query: its checkpoint is an old copy, and
+    has given the number to other rows.
+    """
     path, application = table_path(settings, full_name), f"{query_id}.{full_name}"
     with commit_lock(settings.lake_root, full_name):
         if settings.lake_is_remote:
-            marked = {"txnAppId": application, "txnVersion": str(batch_id)}
-            rows.write.format("delta").mode("append").options(**marked).save(path)
-        elif _is_new(path, application, batch_id) and delta_log.append(rows, path, application, batch_id):
+            done = delta_log.committed_anywhere(rows.sparkSession, path, application)
+            if _is_new(full_name, done, batch_id):
+                marked = {"txnAppId": application, "txnVersion": str(batch_id)}
+                rows.write.format("delta").mode("append").options(**marked).save(path)
+            return
+        done = delta_log.committed(path, application)
+        if _is_new(full_name, done, batch_id) and delta_log.append(rows, path, application, batch_id):
             trim(settings.lake_root, path, delta_log.table_id(path))
 
 
 def was_appended(settings: Settings, full_name: str, query_id: str, batch_id: int) -> bool:
-    """Whether a local table has a micro-batch's rows, as `append_once` tells; of a remote one False."""
-    path = table_path(settings, full_name)
-    return not settings.lake_is_remote and not _is_new(path, f"{query_id}.{full_name}", batch_id)
+    """Whether a local table has a micro-batch's rows, as `append_once` tells; of a remote one False.
+
+    Raises DisagreeError as `append_once` does.
+    """
+    if settings.lake_is_remote:
+        return False
+    done = delta_log.committed(table_path(settings, full_name), f"{query_id}.{full_name}")
+    return not _is_new(full_name, done, batch_id)
 
 
 def append_rows(
@@ -216,7 +229,7 @@ def append_rows(
         return
     application = f"{mark[0]}.{full_name}" if mark else ""
     with commit_lock(settings.lake_root, full_name):
-        fresh = not mark or _is_new(path, application, mark[1])
+        fresh = not mark or _is_new(full_name, delta_log.committed(path, application), mark[1])
         if fresh and delta_log.append_rows(rows, path, (application, mark[1]) if mark else None):
             trim(settings.lake_root, path, delta_log.table_id(path))
 
@@ -230,8 +243,9 @@ def compact(settings: Settings, full_name: str, small_bytes: int, at_least: int)
         return delta_log.compact(table_path(settings, full_name), small_bytes, at_least)
 
 
-def _is_new(path: str, application: str, batch_id: int) -> bool:
-    done = delta_log.committed(path, application)
+def _is_new(full_name: str, done: int | None, batch_id: int) -> bool:
+    if done is not None and done > batch_id:
+        raise DisagreeError(f"{full_name} has batch {done} of a query that is at {batch_id}: an old copy")
     return done is None or done < batch_id
 
 

@@ -6,7 +6,7 @@ import re
 
 from pyspark.errors import StreamingQueryException
 
-from headwater.errors import DataLossError, HeadwaterError, SetupError, TransientError
+from headwater.errors import DataLossError, DisagreeError, HeadwaterError, SetupError, TransientError
 
 _OUTAGE = re.compile(
     r"TimeoutException|Connection refused|DisconnectException|No route to host|UnknownHostException"
@@ -48,7 +48,7 @@ def translate(fault: BaseException | None) -> HeadwaterError | None:
             "To go on without them: ingest --accept-gap"
         )
     if _CHECKPOINT.search(text):
-        return SetupError(f"checkpoint and table disagree ({what}); see docs/operations.md, lost checkpoint")
+        return DisagreeError(what)
     if _OUTAGE.search(text):
         return TransientError(f"something outside does not answer ({what})")
     return HeadwaterError(f"unexpected fault ({what})")

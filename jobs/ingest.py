@@ -9,7 +9,7 @@ from uuid import uuid4
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
-from headwater.errors import DataLossError, SetupError
+from headwater.errors import DataLossError, DisagreeError, SetupError
 from headwater.execution import busy, query_id
 from headwater.failpoints import fail_at, fail_during
 from headwater.files import delete_folder
@@ -20,11 +20,14 @@ from headwater.offsets import (
     Place,
     Ranges,
     counted_ranges,
+    last_offsets,
     numbered,
     observe_places,
     observed_ranges,
     of_topics,
     ranges_here,
+    spans_of,
+    within,
 )
 from headwater.tables import (
     append_once,
@@ -161,20 +164,30 @@ class Ingest:
     def _append(self, batch: DataFrame, mark: tuple[str, int]) -> Ranges:
         """Append the batch, unless the table has it; what it holds."""
         spark, settings, name = self.context.spark, self.context.settings, self.table.full_name
+        is_first, self._is_first = self._is_first, False
+        if was_appended(settings, name, *mark) or (is_first and settings.lake_is_remote):
+            # Nothing is observed of a batch that the table has: it is not read.
+            append_once(batch, settings, name, *mark)
+            return self._appended(batch)
         checkpoint = checkpoint_path(settings, self.name)
         few = None if settings.lake_is_remote else few_records(batch, checkpoint, mark[1])
         if few is not None:
             append_rows(spark, few, settings, name, mark)
             return ranges_here(few)
-        is_first, self._is_first = self._is_first, False
-        if was_appended(settings, name, *mark) or (is_first and settings.lake_is_remote):
-            # Nothing is observed of a batch that the table has: it is not read.
-            append_once(batch, settings, name, *mark)
-            return counted_ranges(batch)
         counted = Observation()
         rows = batch.transform(numbered(self.places))
         append_once(observe_places(rows, counted, self.places).drop(PLACE_NUMBER), settings, name, *mark)
         return observed_ranges(counted.get, self.places) or counted_ranges(batch)
+
+    def _appended(self, batch: DataFrame) -> Ranges:
+        """What a batch holds that the table has, also by another start. A checkpoint that has lost its newest
+        files gives the batch's number to more records than the table took under it: DisagreeError."""
+        ranges = counted_ranges(batch)
+        rows = read_table(self.context.spark, self.context.settings, self.table.full_name)
+        held = last_offsets(counted_ranges(rows.where(within(spans_of(ranges)))))
+        if any(held.get(place, -1) < last for place, last in last_offsets(ranges).items()):
+            raise DisagreeError(f"{self.table.full_name} has a part only of the batch that was begun last")
+        return ranges
 
     def _entries(self, ranges: Ranges) -> list[Entry]:
         entries = [self._entry(c.stream, of_topics(ranges, c.sources)) for c in self.contracts]

@@ -123,7 +123,7 @@ class Refine:
             balance, mark = self._balance(rows, this), (this, batch_id)
             check_balance(self.name, balance)
             begun = self.resume.was_begun(mark)
-            if begun and self.resume.was_accounted(mark):
+            if begun and self.resume.was_accounted(mark, balance.ranges):
                 self.recovery.passed(last_offsets(balance.ranges))
                 return  # all of it was written, and is not judged again
             if begun:

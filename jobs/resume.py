@@ -12,8 +12,10 @@ from itertools import count
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from headwater.errors import DisagreeError
+from headwater.ledger import high_water
 from headwater.log import logger
-from headwater.offsets import Ranges, spans_of, within
+from headwater.offsets import Ranges, last_offsets, spans_of, within
 from headwater.tables import was_appended
 from jobs.outcomes import outcome_rows, tables_of
 from jobs.queries import Context
@@ -36,13 +38,20 @@ class Resume:
 
     def was_begun(self, mark: Mark) -> bool:
         """Whether an earlier start has written some of the batch's tables: asked of each batch before it
-        writes. Only the first of a start can be such."""
+        writes. Only the first of a start can be such. Raises DisagreeError when a table, or the ledger, has a
+        later batch."""
         first, self.is_first = self.is_first, False
-        return first and any(self._has(table, mark) for table in self._tables)
+        return first and any([self._has(table, mark) for table in (LEDGER, *self._tables)])
 
-    def was_accounted(self, mark: Mark) -> bool:
-        """Whether the batch is in the ledger, which is written last: there is nothing left to write."""
-        return self._has(LEDGER, mark)
+    def was_accounted(self, mark: Mark, ranges: Ranges) -> bool:
+        """Whether the batch is in the ledger, which is written last: there is nothing left to write. Raises
+        DisagreeError when it has more than the ledger has seen, as one of a checkpoint that lost a batch."""
+        if not self._has(LEDGER, mark):
+            return False
+        known = high_water(self._context.spark, self._context.settings, self._name)
+        if any(last > known.get(place, -1) for place, last in last_offsets(ranges).items()):
+            raise DisagreeError(f"the ledger has a part only of the batch that {self._name} has begun last")
+        return True
 
     def mark_for(self, table: Table, mark: Mark) -> Mark:
         """The first mark of the batch that the table does not have."""

@@ -15,6 +15,7 @@ from pyspark.sql.types import StringType, StructField
 
 from headwater import delta_log
 from headwater.delta_checksum import KEPT
+from headwater.errors import DisagreeError
 from headwater.log_trim import trim
 from headwater.settings import Settings
 from headwater.tables import (
@@ -55,10 +56,30 @@ def arrow(*values: int) -> pa.Table:
 
 
 def test_a_batch_that_comes_again_is_written_once(spark: SparkSession, lake: Settings) -> None:
-    for batch_id in (0, 0, 1, 0, 1):
+    for batch_id in (0, 0, 1, 1, 3, 3):
         rows = spark.createDataFrame([(batch_id, "x")], NUMBERS.columns)
         append_once(rows, lake, NUMBERS.full_name, "query", batch_id)
-    assert numbers(spark, lake) == [0, 1]
+    assert numbers(spark, lake) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_batch_before_the_last_that_is_there_is_one_of_an_old_checkpoint(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
+    lake = settings_at(tmp_path).model_copy(update={"lake": f"{scheme}{tmp_path}/lake"})
+    # Delta takes file:///x, where it is made, and file:/x, where it is found, for two places.
+    spark.conf.set("spark.databricks.delta.legacy.allowAmbiguousPathsInCreateTable", "true")
+    ensure_table(spark, lake, NUMBERS)
+    spark.conf.unset("spark.databricks.delta.legacy.allowAmbiguousPathsInCreateTable")
+    for batch_id in (7, 7):
+        rows = spark.createDataFrame([(batch_id, "x")], NUMBERS.columns)
+        append_once(rows, lake, NUMBERS.full_name, "query", batch_id)
+    with pytest.raises(DisagreeError, match="has batch 7 of a query that is at 6"):
+        append_once(rows, lake, NUMBERS.full_name, "query", 6)
+    with pytest.raises(DisagreeError, match="has batch 7 of a query that is at 5"):
+        append_rows(spark, arrow(1), lake, NUMBERS.full_name, ("query", 5))
+    append_rows(spark, arrow(8), lake, NUMBERS.full_name, ("another", 5))
+    assert numbers(spark, lake) == [7, 8]
 
 
 def test_two_queries_do_not_know_of_each_others_batches(spark: SparkSession, lake: Settings) -> None:

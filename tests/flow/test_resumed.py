@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from headwater.errors import HeadwaterError
+from headwater.errors import DisagreeError, HeadwaterError
 from jobs import refine
 from jobs.audit import audit
 from jobs.queries import Context
@@ -99,6 +99,48 @@ def test_an_event_of_which_another_copy_was_written_does_not_enter_twice(
     lake.arrive([used("b", THEN)])
     run(lake, CONTRACT)
     assert outcomes(lake) == {"silver": [1, 2], "dead": []}
+
+
+def test_an_old_copy_of_the_checkpoint_is_refused_and_without_it_nothing_is_lost(
+    lake: UsageLake, tmp_path: Path
+) -> None:
+    lake.arrive([used("a", THEN)])
+    run(lake, CONTRACT)
+    checkpoint = tmp_path / "_checkpoints" / "refine.interactions"
+    shutil.copytree(checkpoint, tmp_path / "old")
+    for event in "bc":
+        lake.arrive([used(event, THEN)])
+        run(lake, CONTRACT)
+    shutil.rmtree(checkpoint)
+    shutil.move(tmp_path / "old", checkpoint)
+    lake.arrive([used("d", THEN)])
+    with pytest.raises(DisagreeError, match=r"ops\.ledger has batch 2 of a query that is at 1"):
+        run(lake, CONTRACT)
+    assert outcomes(lake) == {"silver": [0, 1, 2], "dead": []}
+    shutil.rmtree(checkpoint)
+    run(lake, CONTRACT)
+    assert outcomes(lake) == {"silver": [0, 1, 2, 3], "dead": []}
+
+
+def test_a_checkpoint_that_lost_its_last_batch_is_refused_once_there_is_more_to_read(
+    lake: UsageLake, tmp_path: Path
+) -> None:
+    for event in "ab":
+        lake.arrive([used(event, THEN)])
+        run(lake, CONTRACT)
+    checkpoint = tmp_path / "_checkpoints" / "refine.interactions"
+    for folder in ("offsets", "commits"):
+        (checkpoint / folder / "1").unlink()
+    # The same batch again is none: what it holds is accounted for.
+    run(lake, CONTRACT)
+    for folder in ("offsets", "commits"):
+        (checkpoint / folder / "1").unlink()
+    lake.arrive([used("c", THEN)])
+    with pytest.raises(DisagreeError, match="the ledger has a part only"):
+        run(lake, CONTRACT)
+    shutil.rmtree(checkpoint)
+    run(lake, CONTRACT)
+    assert outcomes(lake) == {"silver": [0, 1, 2], "dead": []}
 
 
 def test_a_batch_that_is_in_the_ledger_is_not_judged_again(

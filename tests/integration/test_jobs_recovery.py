@@ -1,6 +1,8 @@
 """Checkpoints that are lost, one after another on one lake, alone and together with a crash."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
 
@@ -42,6 +44,42 @@ def test_a_checkpoint_lost_after_a_crash_between_table_and_ledger_doubles_nothin
         world.done("run", "--domain", "leads", "--once")
         check(world)
     prove(world)
+
+
+def test_an_old_copy_of_ingests_checkpoint_is_refused_before_it_passes_over_a_record(
+    world: World, prove: Prove
+) -> None:
+    """Batches of an old copy have numbers that the table knows already, and other records."""
+    checkpoint, copy = world.lake / "_checkpoints" / "ingest.leads", world.lake / "copy"
+    ingest = ("ingest", "--domain", "leads", "--once")
+    for number in range(3):
+        world.send(slice_of(number))
+        world.done(*ingest)
+        if number == 0:
+            shutil.copytree(checkpoint, copy)
+    world.forget("ingest.leads")
+    shutil.move(copy, checkpoint)
+    world.send(slice_of(3))
+    stopped = world.run(*ingest)
+    assert stopped.code == 2, stopped.why
+    assert "bronze.leads has batch 2 of a query that is at 1: an old copy" in stopped.status["error"]
+    world.forget("ingest.leads")
+    world.done(*ingest)
+    # The copy is as good as the original but for its last batch, whose number then has more records.
+    for folder in ("offsets", "commits"):
+        max((checkpoint / folder).iterdir(), key=number_of).unlink()
+    world.send(slice_of(4))
+    stopped = world.run(*ingest)
+    assert stopped.code == 2, stopped.why
+    assert "bronze.leads has a part only of the batch that was begun last" in stopped.status["error"]
+    world.forget("ingest.leads")
+    world.done("run", "--domain", "leads", "--once")
+    check(world)
+    prove(world)
+
+
+def number_of(file: Path) -> int:
+    return int(file.name) if file.name.isdecimal() else -1
 
 
 def dies(world: World, failpoint: str) -> None:
