@@ -71,7 +71,8 @@ def settled(books: Books) -> Callable[[DataFrame], DataFrame]:
     in, and `gone` where nothing is left to enter.
 
     Of a day in an open month that is the line itself. Of one in a closed month it is what the line has now
-    less all that was billed of it, in the first open month.
+    less all that was billed of it, in the first open month. Of a `gone` line what is neither key nor sum is
+    null, and is then what the newest line said that was billed.
     """
 
     def apply(lines: DataFrame) -> DataFrame:
@@ -79,8 +80,10 @@ def settled(books: Books) -> Callable[[DataFrame], DataFrame]:
         placed = lines.withColumn("period", F.greatest(month, F.lit(books.open_month)))
         if books.lines is None:
             return placed
-        closed = books.lines.where(F.col("period") < F.lit(books.open_month))
-        billed = closed.groupBy(*LINE).agg(*[F.sum(name).alias(f"billed_{name}") for name in SUMS])
+        others = [name for name in books.lines.columns if name not in (*LINE, *SUMS, "period")]
+        sums = [F.sum(name).alias(f"billed_{name}") for name in SUMS]
+        said = [F.max_by(name, F.struct("row_version", "period")).alias(f"billed_{name}") for name in others]
+        billed = _closed(books.lines, books.open_month).groupBy(*LINE).agg(*sums, *said)
         joined = placed.join(billed, [*LINE], "left")
         due = {name: _zero(name) - _zero(f"billed_{name}") for name in SUMS}
         nothing = reduce(lambda a, b: a & b, [due[name] == 0 for name in ("quantity", "events", "amount")])
@@ -90,10 +93,30 @@ def settled(books: Books) -> Callable[[DataFrame], DataFrame]:
             name: F.when(was_billed, column.cast(kinds[name])).otherwise(F.col(name))
             for name, column in due.items()
         }
-        made = joined.withColumns({**entered, "gone": F.when(was_billed, nothing).otherwise(F.col("gone"))})
-        return made.drop(*[f"billed_{name}" for name in SUMS])
+        kept = {name: F.coalesce(name, f"billed_{name}") for name in others}
+        gone = F.when(was_billed, nothing).otherwise(F.col("gone"))
+        made = joined.withColumns({**entered, **kept, "gone": gone})
+        return made.drop(*[f"billed_{name}" for name in (*SUMS, *others)])
 
     return apply
+
+
+def with_billed(books: Books) -> Callable[[DataFrame], DataFrame]:
+    """All lines as usage has them now → the same, and, `gone`, the keys of those that were billed in a closed
+    month and of which no usage is left."""
+
+    def apply(lines: DataFrame) -> DataFrame:
+        if books.lines is None:
+            return lines
+        billed = _closed(books.lines, books.open_month).select(*LINE).distinct()
+        left = billed.join(lines, [*LINE], "left_anti").withColumn("gone", F.lit(True))
+        return lines.unionByName(left, allowMissingColumns=True)
+
+    return apply
+
+
+def _closed(lines: DataFrame, open_month: date) -> DataFrame:
+    return lines.where(F.col("period") < F.lit(open_month))
 
 
 def _zero(name: str) -> Column:

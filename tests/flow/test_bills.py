@@ -7,17 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable as RustTable
 from pyspark.sql import SparkSession
 
 from headwater.clock import utc_now
 from headwater.errors import HeadwaterError, QualityError, SetupError
+from headwater.tables import frame_of, table_path
+from jobs import build
 from jobs.build import Build
 from jobs.close_period import close_period
 from jobs.explain_bill import explain_bill
+from jobs.recount import FEW_KEYS
 from jobs.refine import Refine
+from schemas.tables import USAGE
 from tests.conftest import settings_at
 from tests.flow.bill_oracle import billed, by_the_hour
 from tests.flow.usage_lake import ARRIVED, TOPIC, UsageLake, rate, used, with_card
@@ -180,6 +186,35 @@ def test_every_event_behind_a_number_is_listed_with_its_place(
     assert told["events"] == len(events) == sum(line["events"] for line in lines)
     assert Decimal(told["amount"]) == sum(Decimal(line["amount"]) for line in lines)
     assert all(Decimal(event["price"]) > 0 for event in events)
+
+
+@pytest.mark.parametrize("few", [0, FEW_KEYS])
+def test_usage_that_goes_from_a_closed_month_is_credited_once_until_it_is_back(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(build, "FEW_KEYS", few)  # counted by Spark, or read without it
+    lake = UsageLake(spark, with_card(settings_at(tmp_path / "lake"), tmp_path, rate("api_calls", "2")))
+    lake.enter([used("a", MIDDLE, "3")])
+    lake.run(Build)
+    close_period(lake.context(), OCTOBER)
+    billed = [(OCTOBER, MIDDLE.date(), Decimal(3), Decimal(6), "EUR", MIDDLE)]
+    credit = (NOVEMBER, MIDDLE.date(), Decimal(-3), Decimal(-6), "EUR", MIDDLE)
+
+    def lines() -> list[tuple[Any, ...]]:
+        names = ("period", "event_date", "quantity", "amount", "currency", "event_time")
+        return sorted(tuple(row[name] for name in names) for row in lake.table("gold.billing_daily"))
+
+    silver = RustTable(table_path(lake.settings, USAGE.full_name))
+    usage = frame_of(spark, silver.to_pyarrow_table())
+    silver.delete()
+    for _ in range(2):
+        Build(lake.context(), "usage").count_again(usage)
+        assert lines() == [*billed, credit]
+    lake.run(Build, from_start=True)
+    assert lines() == [*billed, credit]
+    lake.enter([used("a", MIDDLE, "3")])
+    lake.run(Build)
+    assert lines() == billed
 
 
 @pytest.fixture

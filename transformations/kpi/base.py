@@ -31,7 +31,7 @@ class Kpi:
     number of days, from `started_at` to `ended_at`; else all are on that day.
 
     `books` makes the same KPI by the books, `settled` enters its rows into them, and `also` are columns that
-    this adds to the key.
+    this adds to the key. To all rows there are, `whole` first adds keys that the books alone know, `gone`.
     """
 
     gold: Table
@@ -46,6 +46,7 @@ class Kpi:
     also: tuple[str, ...] = ()
     books: Callable[[Books], "Kpi"] | None = None
     settled: Transform | None = None
+    whole: Transform | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from schemas.gold import BILLING_DAILY, USAGE_HOURLY
 from schemas.rates import Rate
-from transformations.billing import LINE, Books, amount, price, settled
+from transformations.billing import LINE, Books, amount, price, settled, with_billed
 from transformations.kpi.base import Kpi
 
 
@@ -41,6 +41,7 @@ def kpi(books: Books) -> Kpi:
         also=("period",),
         books=kpi,
         settled=settled(books),
+        whole=with_billed(books),
     )
 
 
