@@ -1,5 +1,6 @@
 """The wall clock in Python, always UTC, and whether it was set back. Durations go by time.monotonic."""
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -9,6 +10,13 @@ from headwater.errors import SetupError
 # The pattern by which Spark writes a time as ISO 8601 with microseconds, in UTC with Z.
 ISO_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
 _ZONE = len("+00:00")
+
+
+def keep_to_utc() -> None:
+    """This process, and those that it starts, take local time for UTC, as PySpark's moments without a zone
+    have to be."""
+    os.environ["TZ"] = "UTC"
+    time.tzset()  # else Python goes by what the variable was when it started
 
 
 def utc_now() -> datetime:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from py4j.java_gateway import java_import
 from pyspark.sql import SparkSession
 
+from headwater.clock import keep_to_utc
 from headwater.errors import SetupError
 from headwater.files import plain_local_files
 from headwater.settings import ROOT, Settings
@@ -69,11 +70,11 @@ _ONE_MACHINE = {"spark.shuffle.compress": "false"}
 def build_session(settings: Settings, app: str) -> SparkSession:
     """A session with Delta, RocksDB state and UTC. Jars come from settings.spark.jars, on the class path."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ["TZ"] = "UTC"
+    keep_to_utc()
     builder = SparkSession.builder.appName(app)
     if settings.spark.master:
         builder = builder.master(settings.spark.master)
-    for key, value in {**_defaults(settings), **settings.spark.conf}.items():
+    for key, value in {**defaults(settings), **settings.spark.conf}.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
@@ -107,7 +108,8 @@ class DeferredSession:
             self._built.stop()
 
 
-def _defaults(settings: Settings) -> dict[str, str]:
+def defaults(settings: Settings) -> dict[str, str]:
+    """Spark's settings of a session; `spark.conf` overrules them."""
     local = {} if settings.lake_is_remote else _LOCAL_FILES
     alone = _ONE_MACHINE if _is_one_machine(settings) else {}
     by_settings = {**_streaming(settings), **_runtime(settings), **_jars(settings)}
