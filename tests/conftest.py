@@ -80,7 +80,6 @@ def settings_at(lake: Path) -> Settings:
     base = load_settings("staging")
     small = {
         "master": "local[2]",
-        "driver_memory": "6g",  # of all tests of a run: what queries leave behind adds up to more than 3
         "shuffle_partitions": 2,
         "conf": {"spark.ui.enabled": "false"},
     }
@@ -96,7 +95,10 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The one Spark session of the run, made as a job makes its own."""
-    session = build_session(settings_at(tmp_path_factory.mktemp("lake")), "headwater tests")
+    settings = settings_at(tmp_path_factory.mktemp("lake"))
+    # Of all tests of a run: what queries leave behind adds up to more than 3.
+    roomy = settings.model_copy(update={"spark": settings.spark.model_copy(update={"driver_memory": "6g"})})
+    session = build_session(roomy, "headwater tests")
     yield session
     session.stop()
 

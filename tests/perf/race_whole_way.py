@@ -31,8 +31,7 @@ ADDRESSES = (
     "HEADWATER_ELASTICSEARCH__PREFIX",
 )
 _STREAMING = "org.apache.spark.sql.execution.streaming"
-# What headwater/session.py sets for speed, as Spark, Delta and the JVM have it. What keeps to UTC, bounds
-# memory or is the same by default stays.
+# What headwater/session.py sets for speed, as Spark, Delta and the JVM have it.
 STOCK = {
     "spark.sql.shuffle.partitions": "200",
     "spark.sql.adaptive.enabled": "true",
@@ -49,6 +48,35 @@ STOCK = {
     "spark.sql.inMemoryColumnarStorage.compressed": "true",
     "spark.sql.ui.explainMode": "formatted",
     "spark.sql.debug.maxToStringFields": "25",
+    "spark.sql.ui.retainedExecutions": "1000",
+    "spark.ui.retainedJobs": "1000",
+    "spark.ui.retainedStages": "1000",
+    "spark.sql.codegen.cache.maxEntries": "100",
+    "spark.shuffle.compress": "true",
+    "spark.hadoop.parquet.dictionary.page.size": "1048576",
+    "spark.hadoop.parquet.size.statistics.enabled": "true",
+    "spark.sql.parquet.outputTimestampType": "INT96",
+    "spark.databricks.delta.allFilesInCrc.enabled": "true",
+    "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+}
+# What it sets besides: for UTC, for Delta itself, to bound memory, to be told more; or as it is by default.
+KEPT = {
+    "spark.sql.extensions",
+    "spark.sql.catalog.spark_catalog",
+    "spark.sql.session.timeZone",
+    "spark.driver.memory",
+    "spark.driver.extraClassPath",
+    "spark.sql.execution.arrow.maxRecordsPerBatch",
+    "spark.sql.execution.arrow.maxBytesPerBatch",
+    "spark.python.worker.faulthandler.enabled",
+    "spark.ui.showConsoleProgress",
+    "spark.sql.streaming.stopTimeout",
+    "spark.databricks.delta.optimizeWrite.enabled",
+    "spark.databricks.delta.autoCompact.enabled",
+    "spark.databricks.delta.streaming.unsafeReadOnIncompatibleSchemaChangesDuringStreamStart.enabled",
+    # Of the store that the peer does not use.
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled",
+    "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows",
 }
 CONTENDERS: dict[str, dict[str, str]] = {OURS: {}, PEER: STOCK}
 # Measure → where it is in the demo's JSON, and whether more is better.

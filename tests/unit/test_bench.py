@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from headwater import session
 from local.places import ROOT
+from tests.conftest import settings_at
 from tests.perf.bench_report import Comparison, comparisons, save, table
 from tests.perf.figures import OURS, CountError, Figure, interleaved, proven, rate
+from tests.perf.race_whole_way import KEPT, STOCK
 
 RATES = Figure("bronze", OURS, "rows/s", (50_000, 70_000, 61_000))
 PEERS = Figure("bronze", "peer", "rows/s", (100_000, 120_000, 90_000))
@@ -30,6 +33,15 @@ def test_contenders_take_turns_and_the_first_round_is_left_out() -> None:
     found = interleaved(3, {"a": contender("a"), "b": contender("b")})
     assert "".join(order) == "abbaabba"
     assert found == {"a": (4, 5, 8), "b": (3, 6, 7)}
+
+
+def test_of_the_settings_of_a_session_the_stock_peer_has_each_back_or_keeps_it_by_name(
+    tmp_path: Path,
+) -> None:
+    """A setting that is new in a session has to be weighed here, too."""
+    ours = session.defaults(settings_at(tmp_path))
+    assert ours.keys() <= STOCK.keys() | KEPT
+    assert not STOCK.keys() & KEPT
 
 
 def test_a_rate_is_rows_by_the_seconds_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
