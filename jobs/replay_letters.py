@@ -82,10 +82,13 @@ class Picked:
 
 
 def picked(settings: Settings, wanted: Wanted, patch: Patch | None) -> Picked:
-    """The new letters that are wanted. Raises SetupError for an unknown id, and where they are too many."""
+    """The new letters that are wanted. Raises SetupError for an unknown id, and where they are too many.
+
+    Another tenant's id is unknown, too: that there is such a letter is told to nobody else.
+    """
     if wanted.status not in (None, NEW):
         raise SetupError(f"only new letters are sent again, not those that are {wanted.status}")
-    if lost := unknown(settings, wanted.ids) if wanted.ids else []:
+    if lost := unknown(settings, wanted.ids, wanted.tenant) if wanted.ids else []:
         raise SetupError(f"no dead letter has the id {', '.join(lost[:5])}")
     reader = RecordReader(replaying(settings), "headwater-replay", _WITHIN_S)
     found, size = Picked([], [], Counter()), 0

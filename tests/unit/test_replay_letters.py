@@ -11,7 +11,7 @@ from jobs import replay_letters
 from jobs.replay_letters import picked
 from schemas.patch import patch_of
 from sources.letters.wanted import Wanted
-from tests.letters import lake_settings, letter, make_lake
+from tests.letters import identity, lake_settings, letter, make_lake
 
 
 @pytest.fixture
@@ -39,3 +39,20 @@ def test_records_that_grow_are_refused_together_where_the_driver_could_not_hold_
     assert picked(settings, Wanted(), patches[100]).letters == 20
     with pytest.raises(SetupError, match="narrow the filter"):
         picked(settings, Wanted(), patches[1000])
+
+
+@pytest.mark.parametrize("letter_id", [identity(0), "0" * 64])
+def test_another_tenants_letter_is_as_unknown_as_one_that_nobody_has(
+    settings: Settings, letter_id: str
+) -> None:
+    make_lake(settings, letter(0), letter(1, tenant_id="globex"), letter(2, tenant_id=None))
+    assert picked(settings, Wanted(tenant="globex", ids=(identity(1),)), None).letters == 1
+    with pytest.raises(SetupError) as told:
+        picked(settings, Wanted(tenant="globex", ids=(identity(1), letter_id)), None)
+    assert str(told.value) == f"no dead letter has the id {letter_id}"
+
+
+def test_who_names_no_tenant_means_letters_of_all(settings: Settings) -> None:
+    make_lake(settings, letter(0), letter(1, tenant_id="globex"), letter(2, tenant_id=None))
+    wanted = Wanted(ids=tuple(identity(number) for number in range(3)))
+    assert picked(settings, wanted, None).letters == 3
