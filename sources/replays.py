@@ -1,6 +1,6 @@
 """analytics.replays: what is asked to be sent again, as whoever plans and does it sees it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,8 @@ VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s)
 """
 _DUE = f"""
 SELECT {_COLUMNS} FROM analytics.replays
-WHERE status IN ('requested', 'approved') ORDER BY created_at LIMIT %s
+WHERE status IN ('requested', 'approved') AND replay_id <> ALL(%s::uuid[])
+ORDER BY created_at LIMIT %s
 """  # noqa: S608 - a list of names
 _FIND = f"SELECT {_COLUMNS} FROM analytics.replays WHERE replay_id = %s"  # noqa: S608 - as above
 _PLANNED = """
@@ -82,10 +83,10 @@ class Replays:
         with self._link() as connection:
             connection.execute(_ASK, row)
 
-    def due(self, limit: int) -> list[Replay]:
-        """Those to be planned, and those to be done, the oldest first."""
+    def due(self, limit: int, besides: Collection[UUID] = ()) -> list[Replay]:
+        """Those to be planned, and those to be done, the oldest first, without those that are named."""
         with self._link() as connection:
-            return [_replay(row) for row in connection.execute(_DUE, (limit,)).fetchall()]
+            return [_replay(row) for row in connection.execute(_DUE, (list(besides), limit)).fetchall()]
 
     def find(self, replay_id: UUID) -> Replay:
         """Raises SetupError for one that is not there."""
