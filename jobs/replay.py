@@ -86,14 +86,20 @@ class Replaying:
         self.every_s = context.settings.streams.triggers.deliver_s
         self._context = context
         self._replays = Replays(context.settings, self.name)
+        # Those that have met an outage since all the others had their turn.
+        self._behind: set[UUID] = set()
 
     def prepare(self) -> None:
         """Look for the table."""
         self._replays.check()
 
     def step(self) -> int:
-        """Plan or do the oldest; how many."""
-        due = self._replays.due(_AT_ONCE)
+        """Plan or do the oldest; how many. One that meets an outage goes behind all others: it may be an
+        outage of its own, such as a topic of which a partition has no leader."""
+        due = self._replays.due(_AT_ONCE, self._behind)
+        if not due and self._behind:
+            self._behind.clear()
+            due = self._replays.due(_AT_ONCE)
         for one in due:
             self._take(one)
         return len(due)
@@ -113,6 +119,7 @@ class Replaying:
         except Exception as foreign:  # the next one must not wait for this one's fault
             fault = translate(foreign) or HeadwaterError(type(foreign).__name__)
             if isinstance(fault, TransientError):
+                self._behind.add(one.replay_id)
                 raise fault from foreign
             _log.error("replay_failed", replay_id=str(one.replay_id), why=str(fault), exc_info=foreign)
             self._replays.failed(one.replay_id, str(fault))

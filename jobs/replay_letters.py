@@ -82,18 +82,24 @@ class Picked:
 
 
 def picked(settings: Settings, wanted: Wanted, patch: Patch | None) -> Picked:
-    """The new letters that are wanted. Raises SetupError for an unknown id, and where they are too many."""
+    """The new letters that are wanted. Raises SetupError for an unknown id, and where they are too many.
+
+    Another tenant's id is unknown, too: that there is such a letter is told to nobody else.
+    """
     if wanted.status not in (None, NEW):
         raise SetupError(f"only new letters are sent again, not those that are {wanted.status}")
-    if lost := unknown(settings, wanted.ids) if wanted.ids else []:
+    if lost := unknown(settings, wanted.ids, wanted.tenant) if wanted.ids else []:
         raise SetupError(f"no dead letter has the id {', '.join(lost[:5])}")
     reader = RecordReader(replaying(settings), "headwater-replay", _WITHIN_S)
-    found = Picked([], [], Counter())
+    found, size = Picked([], [], Counter()), 0
     try:
         for letter in _letters(settings, replace(wanted, status=NEW)):
             made = _again(letter, patch, reader)
             if isinstance(made, Again):
                 found.records.append(made)
+                # Patched, or whole where its letter is cut, it may be larger than the letter.
+                size += len(made.value)
+                _refuse_more(len(found.records), size)
             elif isinstance(made, Back):
                 found.back.append(made)
             else:
@@ -110,13 +116,17 @@ def _letters(settings: Settings, wanted: Wanted) -> Iterator[dict[str, Any]]:
     for rows in Snapshot(settings).scan(wanted, _NAMES):
         found += rows.to_pylist()
         size += rows["payload"].nbytes
-        if len(found) > MAX_LETTERS or size > MAX_BYTES:
-            raise SetupError(
-                f"more than {MAX_LETTERS} letters, or {MAX_BYTES >> 20} MiB of them, are not sent again at "
-                "once: narrow the filter, for example by --since and --until"
-            )
+        _refuse_more(len(found), size)
     place = ("source_topic", "source_partition", "source_offset")
     return iter(sorted(found, key=lambda one: tuple((one[part] is None, one[part]) for part in place)))
+
+
+def _refuse_more(letters: int, size: int) -> None:
+    if letters > MAX_LETTERS or size > MAX_BYTES:
+        raise SetupError(
+            f"more than {MAX_LETTERS} letters, or {MAX_BYTES >> 20} MiB of them, are not sent again at once: "
+            "narrow the filter, for example by --since and --until"
+        )
 
 
 def _again(letter: dict[str, Any], patch: Patch | None, reader: RecordReader) -> Again | Back | str:
@@ -137,8 +147,8 @@ def _again(letter: dict[str, Any], patch: Patch | None, reader: RecordReader) ->
         return "payload_gone"
     try:
         value = patch.applied(value) if patch else value
-    except PatchError:
-        return "patch_does_not_apply"
+    except PatchError as fault:
+        return fault.reason
     kept = tuple((h["key"], h["value"]) for h in letter["headers"] or () if h["key"] not in _OWN)
     return Again(letter["dead_letter_id"], contract, value, kept, count)
 

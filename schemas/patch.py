@@ -1,10 +1,12 @@
 """A JSON Patch (RFC 6902) that mends events before they are sent again: read, told by a digest, applied.
 
-Numbers keep every digit on their way through.
+Numbers keep every digit on their way through. What a patch says is short, but what it copies may be large,
+and copies of copies double with each operation: they have a limit of their own.
 """
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ import jsonpointer
 import msgspec
 
 from headwater.errors import SetupError
+from schemas.contract import ROW_LIMIT_BYTES
 from schemas.envelope import read_document, to_json
 
 MAX_BYTES = 32 << 10
@@ -24,6 +27,14 @@ _FAULTS = (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException)
 
 class PatchError(ValueError):
     """The patch does not apply to this event: a test fails, or a place is not there."""
+
+    reason = "patch_does_not_apply"
+
+
+class CopiesTooMuch(PatchError):
+    """What it copies of this event is, together, more than an event may have."""
+
+    reason = "patch_copies_too_much"
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,29 @@ class Patch:
         """The event as it is after the patch. Raises PatchError."""
         document = read_document(event).value
         try:
-            mended = jsonpatch.apply_patch(document, list(self.operations))
+            mended = _mended(document, self.operations)
             json.dumps(mended, allow_nan=False, default=str)  # a number beyond all doubles has no text
             return to_json(mended).encode()
+        except CopiesTooMuch:
+            raise
         except (*_FAULTS, TypeError, ValueError, LookupError, RecursionError) as fault:
             raise PatchError(type(fault).__name__) from None
+
+
+def _mended(document: Any, operations: Iterable[dict[str, Any]]) -> Any:
+    """The document, changed in place, after one operation at a time.
+
+    What is copied is weighed before it is, so that a document grows by no more than ROW_LIMIT_BYTES and the
+    patch's own text, however large it is.
+    """
+    left = ROW_LIMIT_BYTES
+    for one in operations:
+        if one["op"] == "copy":
+            left -= len(to_json(jsonpointer.resolve_pointer(document, one["from"])).encode())
+        if left < 0:
+            raise CopiesTooMuch(f"what it copies has more than {ROW_LIMIT_BYTES} bytes")
+        document = jsonpatch.apply_patch(document, [one], in_place=True)
+    return document
 
 
 def read_patch(raw: bytes, most: int = MAX_BYTES) -> Patch:

@@ -14,10 +14,13 @@ from sources.kafka_record import GROUP
 
 _WITHIN_S = 30.0
 _AT_ONCE = 1000
+_END = "_PARTITION_EOF"
 _OWN = {
     "group.id": GROUP,
     "enable.auto.commit": False,
     "auto.offset.reset": "error",
+    # The last offset may be the mark of a transaction, which is given to nobody.
+    "enable.partition.eof": True,
     # As ingest sees the topic.
     "isolation.level": "read_uncommitted",
 }
@@ -53,10 +56,13 @@ class SentRecords:
         patient_until = time.monotonic() + _WITHIN_S
         while left:
             for message in self._consumer.consume(_AT_ONCE, timeout=1.0):
-                if (fault := message.error()) is not None:
+                fault = message.error()
+                if fault is not None and fault.name() != _END:
                     raise TransientError(f"Kafka does not give its records ({fault.name()})")
                 patient_until = time.monotonic() + _WITHIN_S
-                yield dict(message.headers() or ())  # type: ignore[arg-type]  # a list, of bytes
+                if fault is None:
+                    yield dict(message.headers() or ())  # type: ignore[arg-type]  # a list, of bytes
+                # Where records go on coming there is no end: it is enough to have passed what it was.
                 place = (str(message.topic()), int(message.partition() or 0))
                 if place in left and int(message.offset() or 0) + 1 >= left[place]:
                     del left[place]

@@ -1,6 +1,6 @@
 """analytics.replays: what is asked to be sent again, as whoever plans and does it sees it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,8 @@ VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s)
 """
 _DUE = f"""
 SELECT {_COLUMNS} FROM analytics.replays
-WHERE status IN ('requested', 'approved') ORDER BY created_at LIMIT %s
+WHERE status IN ('requested', 'approved') AND replay_id <> ALL(%s::uuid[])
+ORDER BY created_at LIMIT %s
 """  # noqa: S608 - a list of names
 _FIND = f"SELECT {_COLUMNS} FROM analytics.replays WHERE replay_id = %s"  # noqa: S608 - as above
 _PLANNED = """
@@ -54,12 +55,18 @@ class Replay:
     tenant_id: str | None
     status: str
     wanted: Wanted
-    patch: Patch | None
+    patch_text: str | None
     digest: str | None
     letters: tuple[str, ...] | None
     starts: dict[str, int] | None
     result: dict[str, Any] | None
     error: str | None
+
+    @property
+    def patch(self) -> Patch | None:
+        """Raises SetupError for one that is too long as PostgreSQL has it: with blanks between its parts, and
+        numbers written out. Not while rows are read: it is a fault of this replay alone."""
+        return read_patch(self.patch_text.encode(), 2 * MAX_BYTES) if self.patch_text else None
 
 
 class Replays:
@@ -82,10 +89,10 @@ class Replays:
         with self._link() as connection:
             connection.execute(_ASK, row)
 
-    def due(self, limit: int) -> list[Replay]:
-        """Those to be planned, and those to be done, the oldest first."""
+    def due(self, limit: int, besides: Collection[UUID] = ()) -> list[Replay]:
+        """Those to be planned, and those to be done, the oldest first, without those that are named."""
         with self._link() as connection:
-            return [_replay(row) for row in connection.execute(_DUE, (limit,)).fetchall()]
+            return [_replay(row) for row in connection.execute(_DUE, (list(besides), limit)).fetchall()]
 
     def find(self, replay_id: UUID) -> Replay:
         """Raises SetupError for one that is not there."""
@@ -130,13 +137,9 @@ class Replays:
 
 def _replay(row: tuple[Any, ...]) -> Replay:
     found = dict(zip((field.name for field in fields(Replay)), row, strict=True))
-    patch, letters = found["patch"], found["letters"]
-    found |= {
-        "wanted": wanted_of(found["wanted"]),
-        # PostgreSQL writes blanks between its parts.
-        "patch": read_patch(patch.encode(), 2 * MAX_BYTES) if patch else None,
-        "letters": None if letters is None else tuple(letters),
-    }
+    letters = found["letters"]
+    found["wanted"] = wanted_of(found["wanted"])
+    found["letters"] = None if letters is None else tuple(letters)
     return Replay(**found)
 
 

@@ -43,10 +43,10 @@ def new_ones(settings: Settings, wanted: Wanted) -> list[str]:
     return found
 
 
-def unknown(settings: Settings, ids: Iterable[str]) -> list[str]:
-    """Those of the ids that no letter has."""
+def unknown(settings: Settings, ids: Iterable[str], tenant: str | None = None) -> list[str]:
+    """Those of the ids that no letter has, or, with a tenant, none of that tenant's."""
     asked = tuple(dict.fromkeys(ids))
-    rows = Snapshot(settings).scan(Wanted(ids=asked), ["dead_letter_id"])
+    rows = Snapshot(settings).scan(Wanted(tenant=tenant, ids=asked), ["dead_letter_id"])
     known = {name for part in rows for name in part["dead_letter_id"].to_pylist()}
     return [name for name in asked if name not in known]
 

@@ -169,6 +169,8 @@ def test_the_log_of_many_discards_gets_checkpoints(settings: Settings) -> None:
 def test_ids_that_no_letter_has_are_named(settings: Settings) -> None:
     make_lake(settings, letter(0))
     assert unknown(settings, [identity(0), "b", "a", "b"]) == ["b", "a"]
+    assert unknown(settings, [identity(0), "b"], tenant="acme") == ["b"]
+    assert unknown(settings, [identity(0), "b"], tenant="globex") == [identity(0), "b"]
 
 
 def test_without_the_table_there_are_no_letters(settings: Settings) -> None:

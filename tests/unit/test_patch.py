@@ -1,9 +1,12 @@
 """Patches of events: which are taken, what they do, and that numbers keep every digit."""
 
+import json
+
 import pytest
 
 from headwater.errors import SetupError
-from schemas.patch import MAX_BYTES, PatchError, read_patch
+from schemas.contract import ROW_LIMIT_BYTES
+from schemas.patch import MAX_BYTES, MAX_OPERATIONS, CopiesTooMuch, PatchError, read_patch
 
 EVENT = b'{"payload": {"email": "a@example.com", "n": 1.10, "big": 12345678901234567890123}}'
 
@@ -35,6 +38,35 @@ def test_a_patch_changes_what_it_names_and_nothing_else(patch: bytes, after: byt
 def test_a_patch_that_does_not_apply_says_so(event: bytes | None) -> None:
     with pytest.raises(PatchError):
         read_patch(b'[{"op": "replace", "path": "/payload/email", "value": ""}]').applied(event)
+
+
+def copies(*places: tuple[str, str]) -> bytes:
+    return json.dumps([{"op": "copy", "from": source, "path": to} for source, to in places]).encode()
+
+
+LARGE = b'{"text": "' + b"x" * (ROW_LIMIT_BYTES * 2 // 3) + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("event", "patch"),
+    [
+        # Each doubles the event.
+        (EVENT, copies(*[("", f"/x{n}") for n in range(16)])),
+        (LARGE, copies(("/text", "/x"), ("/text", "/y"))),
+        # What is taken away again was there all the same.
+        (LARGE, copies(("/text", "/x"), ("/text", "/x"))),
+    ],
+)
+def test_what_a_patch_copies_is_no_more_than_an_event_may_have(event: bytes, patch: bytes) -> None:
+    with pytest.raises(CopiesTooMuch):
+        read_patch(patch).applied(event)
+
+
+def test_a_part_of_any_event_is_copied_as_often_as_a_patch_may_say() -> None:
+    small = copies(*[("/a", f"/x{n}") for n in range(MAX_OPERATIONS)])
+    found = json.loads(read_patch(small).applied(b'{"a":1,' + LARGE[1:]))
+    assert len(found) == MAX_OPERATIONS + 2
+    assert json.loads(read_patch(copies(("/text", "/x"))).applied(LARGE)).keys() == {"text", "x"}
 
 
 @pytest.mark.parametrize(
