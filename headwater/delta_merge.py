@@ -44,9 +44,10 @@ def replace_all(
 ) -> None:
     """The same for all keys at once: a row whose key is not among `rows` goes, `unless` it stays (SQL).
 
-    None of the rows is `gone`.
+    None of the rows is `gone`. A row of the table without a day is none that anything made today would leave:
+    it goes, and what it stood for is new.
     """
-    same = " AND ".join(f"kept.{name} = made.{name}" for name in key)
+    same = " AND ".join([*[f"kept.{name} = made.{name}" for name in key], "kept.event_date IS NOT NULL"])
     _merge(rows, settings, full_name, same, f"NOT ({unless})")
 
 

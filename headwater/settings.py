@@ -119,6 +119,7 @@ class Streams(Section):
     triggers: Triggers
     max_offsets_per_trigger: int = Field(ge=1)
     max_files_per_trigger: int = Field(ge=1)
+    small_batches: Literal["driver", "spark"]
     state_store: Literal["rocksdb", "hdfs"]
     overlays: Path | None
 
@@ -250,6 +251,11 @@ class Settings(BaseSettings):
     def archive_root(self) -> str:
         """The archive's folder as an absolute path, or its URI."""
         return self.archive.root if "://" in self.archive.root else str(ROOT / self.archive.root)
+
+    @property
+    def small_batches_here(self) -> bool:
+        """Whether what has few rows is done on the driver, without Spark's tasks: only a local lake's is."""
+        return not self.lake_is_remote and self.streams.small_batches == "driver"
 
     @property
     def lake_is_remote(self) -> bool:

@@ -141,7 +141,7 @@ class Build:
         EVENTS.labels(self.name, kpi.gold.full_name, "built").inc(found.num_rows)
         self.context.totals.add(rows_out=found.num_rows)
         key = (*kpi.key, *kpi.also)
-        if found.num_rows <= FEW_KEYS and not settings.lake_is_remote:
+        if found.num_rows <= FEW_KEYS and settings.small_batches_here:
             days = few_days(settings, kpi, found)
             counted = kpi.count(few_rows(spark, settings, kpi, found, days)).toArrow()
             few = of_keys(counted, found.select(kpi.key).group_by(kpi.key).aggregate([]))

@@ -107,7 +107,7 @@ class BuildCrm:
 
     def _work_out(self, tenants: pa.Table) -> None:
         settings = self.context.settings
-        few = not settings.lake_is_remote and _is_small(settings)
+        few = settings.small_batches_here and _is_small(settings)
         read = self._few if few else self._all
         silver = [read(tenants, table, columns).persist() for table, columns in SOURCES.items()]
         deals = silver[-1]

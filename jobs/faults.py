@@ -20,6 +20,8 @@ _CHECKPOINT = re.compile(
     r"|Malformed(Log|Json)|empty offset log|MALFORMED_LOG_FILE|Failed to read log file|Incomplete log file"
     # Files of a checkpoint that were cut: nothing else of ours is JSON that the JVM reads.
     r"|JsonEOFException|JsonParseException|Unexpected end-of-input"
+    # Of offsets: as Kafka's source, Delta's, and Spark itself tell it.
+    r"|Expected e\.g\. \{\"topicA\"|INVALID_SOURCE_OFFSET_FORMAT|sources in the checkpoint offsets"
 )
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 _RAISED = {kind.__name__: kind for kind in (TransientError, SetupError)}

@@ -170,7 +170,7 @@ class Ingest:
             append_once(batch, settings, name, *mark)
             return self._appended(batch)
         checkpoint = checkpoint_path(settings, self.name)
-        few = None if settings.lake_is_remote else few_records(batch, checkpoint, mark[1])
+        few = few_records(batch, checkpoint, mark[1]) if settings.small_batches_here else None
         if few is not None:
             append_rows(spark, few, settings, name, mark)
             return ranges_here(few)

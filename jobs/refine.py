@@ -227,8 +227,7 @@ class Refine:
             append_once(rows.coalesce(1), settings, name, *mark)
 
     def _is_few(self, size: Size) -> bool:
-        here = not self.context.settings.lake_is_remote
-        return here and size.rows <= FEW_ROWS and size.bytes <= FEW_BYTES
+        return self.context.settings.small_batches_here and size.rows <= FEW_ROWS and size.bytes <= FEW_BYTES
 
     def _report(self, balance: Balance, entries: list[Entry]) -> None:
         counts = {outcome: balance.count(outcome) for outcome in KEPT_OR_LEFT_OUT}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable as RustTable
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
 from headwater.clock import utc_now
@@ -23,6 +24,7 @@ from jobs.close_period import close_period
 from jobs.explain_bill import explain_bill
 from jobs.recount import FEW_KEYS
 from jobs.refine import Refine
+from schemas.gold import BILLING_DAILY
 from schemas.tables import USAGE
 from tests.conftest import settings_at
 from tests.flow.bill_oracle import billed, by_the_hour
@@ -210,6 +212,11 @@ def test_usage_that_goes_from_a_closed_month_is_credited_once_until_it_is_back(
     for _ in range(2):
         Build(lake.context(), "usage").count_again(usage)
         assert lines() == [*billed, credit]
+    # As an earlier version left it, twice.
+    gold = RustTable(table_path(lake.settings, BILLING_DAILY.full_name))
+    gold.update({"event_date": "NULL"}, predicate=f"period = '{NOVEMBER}'")
+    write_deltalake(gold, gold.to_pyarrow_table(filters=[("period", "=", NOVEMBER)]), mode="append")
+    assert len(lake.table("gold.billing_daily")) == 3
     lake.run(Build, from_start=True)
     assert lines() == [*billed, credit]
     lake.enter([used("a", MIDDLE, "3")])

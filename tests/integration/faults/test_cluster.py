@@ -49,6 +49,8 @@ def test_executors_killed_in_mid_stream_lose_and_double_nothing(
 ) -> None:
     world.command = [str(ROOT / "spark-submit.sh")]
     world.env |= {"SPARK_MASTER": cluster.master, "PYSPARK_SUBMIT_ARGS": _SMALL}
+    # As batches of a backlog are written: by tasks, on the executors.
+    world.env["HEADWATER_STREAMS__SMALL_BATCHES"] = "spark"
     world.done("migrate")
     world.send(slice_of(0))
     world.done("ingest", "--domain", "leads", "--once")

@@ -55,7 +55,10 @@ def test_a_kill_at_any_point_leaves_what_an_undisturbed_run_makes(
         world.send(slice_of(number))
         query = failpoint.partition(":")[0]
         small = SMALL_BATCHES.get(failpoint, SMALL_BATCHES.get(query, {}))
-        ended = world.run(*job_of(failpoint), "--once", HEADWATER_FAILPOINT=failpoint, **small)
+        # Every other batch is written as large ones are; what takes it up again writes small ones otherwise.
+        written_by = {"HEADWATER_STREAMS__SMALL_BATCHES": "spark"} if number % 2 else {}
+        env = {"HEADWATER_FAILPOINT": failpoint, **small, **written_by}
+        ended = world.run(*job_of(failpoint), "--once", **env)
         assert ended.code == -9, f"{failpoint}: {ended.why}"
         nothing_doubled(world, failpoint)
     world.done("run", "--domain", "leads", "--once")
