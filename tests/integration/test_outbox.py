@@ -311,7 +311,7 @@ def test_from_start_relays_the_whole_history_once_more(
 def test_a_long_outbox_is_forgotten_in_pieces_that_are_short_transactions(
     leads: Leads, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_reader, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(outbox_reader, "ROWS_AT_ONCE", 2)
     leads.write(*(lead(key) for key in "abcde"))
     leads.connection.execute("UPDATE lead_outbox SET relayed_at = now() WHERE seq <> 4")
     reader = OutboxReader(settings, NAME)
@@ -325,7 +325,7 @@ def test_a_long_outbox_is_forgotten_in_pieces_that_are_short_transactions(
 def test_forgetting_that_was_cut_off_is_done_again_from_the_first(
     leads: Leads, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_reader, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(outbox_reader, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(outbox_reader, "SESSION", f"{outbox_reader.SESSION} -c lock_timeout=100ms")
     leads.write(*(lead(key) for key in "abcde"))
     leads.connection.execute("UPDATE lead_outbox SET relayed_at = now()")
