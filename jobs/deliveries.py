@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, SetupError
 from headwater.settings import Settings, load_settings
 from sinks.webhook.overview import STATUSES, Listed, Overview, Wanted
 
@@ -73,12 +73,19 @@ def retry(
     if bool(id) == bool(connector) or (connector and not status):
         raise typer.BadParameter("give either --id (one or more), or --connector together with --status")
     wanted = Wanted(ids=tuple(id or ()), connector=connector, status=_known(status))
-    count = _asked(env, lambda settings: Overview(settings).retry(wanted))
+    count = _asked(env, lambda settings: _retried(settings, wanted))
     print(f"{count} deliveries are due now")
     missing = len(set(wanted.ids)) - count
     if wanted.ids and missing:
         print(f"{missing} of the numbers are unknown, or delivered already", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _retried(settings: Settings, wanted: Wanted) -> int:
+    """Of a connector that is not configured nobody would send them."""
+    if wanted.connector is not None and wanted.connector not in settings.connectors:
+        raise SetupError(f"there is no connector {wanted.connector}, but {', '.join(settings.connectors)}")
+    return Overview(settings).retry(wanted)
 
 
 def _known(status: str | None) -> str | None:

@@ -5,7 +5,7 @@ Nothing is sent here, and nothing is changed.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from schemas.tables import LETTER_PAYLOAD_BYTES
 from sources.kafka_record import RecordReader
 from sources.letters.settle import unknown
 from sources.letters.table import Snapshot
-from sources.letters.wanted import NEW, Wanted
+from sources.letters.wanted import NEW, REPLAYED, Wanted
 from transformations.dead_letters import STAGES
 
 # Of one replay: all of it is on the driver.
@@ -30,6 +30,7 @@ MAX_TIMES = 5
 REPLAY_ID = "replay_id"
 _OWN = {REPLAY_OF, REPLAY_COUNT, REPLAY_ID}
 SINK = "sink:"
+CONNECTOR = "webhook-"
 _NAMES = (
     *("dead_letter_id", "stream", "stage", "tenant_id", "event_id", "payload", "headers", "replay_count"),
     *("source_topic", "source_partition", "source_offset"),
@@ -65,6 +66,11 @@ class Back:
     @property
     def destination(self) -> str:
         return f"{self.contract.domain}.{self.system}"
+
+    @property
+    def connector(self) -> str | None:
+        """The connector's name, if it is one."""
+        return self.system.removeprefix(CONNECTOR) if self.system.startswith(CONNECTOR) else None
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,14 @@ def picked(settings: Settings, wanted: Wanted, patch: Patch | None) -> Picked:
     finally:
         reader.close()
     return found
+
+
+def settled(settings: Settings, ids: Sequence[str]) -> list[Back]:
+    """Those of the letters that are `replayed`, and were to go back to a connector."""
+    rows = _letters(settings, Wanted(ids=tuple(ids), status=REPLAYED))
+    named = [row for row in rows if row["stage"].startswith(f"{SINK}{CONNECTOR}")]
+    made = [_back(row, contracts()[row["stream"]]) for row in named]
+    return [one for one in made if isinstance(one, Back)]
 
 
 def _letters(settings: Settings, wanted: Wanted) -> Iterator[dict[str, Any]]:

@@ -20,10 +20,10 @@ from headwater.locks import commit_lock
 from headwater.log import logger
 from headwater.producer import Record, WaitingProducer
 from jobs.queries import Context
-from jobs.replay_letters import REPLAY_ID, Back, picked
+from jobs.replay_letters import REPLAY_ID, Back, picked, settled
 from jobs.replay_plan import Plan, planned
 from jobs.replay_shadow import Verdict, judged
-from jobs.replay_sinks import redeliver
+from jobs.replay_sinks import redeliver, refuse_lost
 from schemas.letters import REPLAY_COUNT, REPLAY_OF
 from schemas.topics import MAX_MESSAGE_BYTES
 from sources.kafka_sent import SentRecords
@@ -50,11 +50,13 @@ def apply(context: Context, replays: Replays, replay_id: UUID) -> dict[str, Any]
             )
         begun = replay.letters is not None
         work = _resumed(context, replay) if begun else _begun(context, replays, replay)
+        refuse_lost(context, work.back)
         _send(context, replay_id, work.verdicts)
         refused = redeliver(context, work.back)
         fail_at(NAME, "after_write")
         letters = [name for name in work.letters if name not in refused]
-        sent_again(context.settings, letters)
+        posted = work.posted
+        sent_again(context.settings, [name for name in letters if name not in posted])
         fail_at(NAME, "before_commit")
         result = {"sent": len(letters), "refused_again": len(refused)}
         replays.applied(replay_id, result)
@@ -70,6 +72,11 @@ class Work:
     verdicts: Sequence[Verdict]
     back: Sequence[Back]
     sent: Collection[str] = ()
+
+    @property
+    def posted(self) -> set[str]:
+        """Those that are `replayed` already: what a connector has refused again by now is new once more."""
+        return {one.letter_id for one in self.back if one.connector}
 
     @property
     def letters(self) -> list[str]:
@@ -105,7 +112,8 @@ def _resumed(context: Context, replay: Replay) -> Work:
     if not left:
         return Work([], [], sent)
     found = picked(context.settings, Wanted(ids=left), replay.patch)
-    return Work(judged(context, found.records)[0], found.back, sent)
+    back = [*found.back, *settled(context.settings, left)]
+    return Work(judged(context, found.records)[0], back, sent)
 
 
 def _sent(context: Context, replay: Replay) -> set[str]:

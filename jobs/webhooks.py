@@ -184,7 +184,7 @@ class Webhook:
         if dead:
             append_letters(self._context, f"webhook-{self._connector}", STREAM, dead)
             fail_at(self.name, "before_commit")
-            self.deliveries.lettered([one.id for one in dead])
+            self.deliveries.lettered(dead)
         return len(dead)
 
 

@@ -26,7 +26,7 @@ from sinks.postgres_upsert import names
 IDS = sql.Identifier("analytics", "crm_event_ids")
 COUNTS = sql.Identifier("analytics", "crm_event_counts")
 _ID = ("organization_id", "event_id", "event_timestamp", "topic", "partition", "offset")
-# Events that have no staging table: their ids are entered with the log.
+# Events that have no staging table: their ids are entered with the log, and stay when staging is emptied.
 WILDCARD = "crm.events"
 _MONTHS = (
     "SELECT DISTINCT date_trunc('month', event_timestamp::timestamptz AT TIME ZONE 'UTC')::date"
@@ -94,10 +94,11 @@ class EventsSink(PostgresSink):
         )
 
     def reset(self) -> None:
-        """Empty the table, and all ids: the other staging tables are emptied with it."""
+        """Empty the table, and forget all ids but the wildcard's: the other staging tables are emptied with
+        it, the log is not."""
         with self._connected() as connection, connection.transaction():
             connection.execute(sql.SQL("TRUNCATE {}").format(self._table))
-            connection.execute(sql.SQL("TRUNCATE {}").format(IDS))
+            connection.execute("SELECT analytics.forget_staged_ids()")
 
 
 class _Forgetting(EventsSink):

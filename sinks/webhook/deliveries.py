@@ -79,12 +79,17 @@ UPDATE webhook_deliveries SET next_attempt_at = now() + %s, last_status = %s, la
 WHERE id = %s AND attempts = %s AND status = 'pending'
 """
 UNLETTERED = """
-SELECT id, tenant_id, lead_id::text, event_id::text, row_version, dead_reason, last_status, last_error,
-  source_topic, source_partition, source_offset
+SELECT id, pending_since, tenant_id, lead_id::text, event_id::text, row_version, dead_reason, last_status,
+  last_error, source_topic, source_partition, source_offset
 FROM webhook_deliveries
 WHERE connector = %s AND status = 'dead' AND lettered_at IS NULL ORDER BY id LIMIT %s
 """
-LETTERED = "UPDATE webhook_deliveries SET lettered_at = now() WHERE id = ANY(%s)"
+# One that was tried again meanwhile, and has died again, needs its letter once more.
+LETTERED = """
+UPDATE webhook_deliveries AS sent SET lettered_at = now()
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS told (id, since)
+WHERE sent.id = told.id AND sent.pending_since = told.since
+"""
 PENDING = "SELECT count(*) FROM webhook_deliveries WHERE connector = %s AND status = 'pending'"
 
 
@@ -107,6 +112,7 @@ class Dead:
     """A delivery that has ended badly, and where its event came from (null: from before the outbox)."""
 
     id: int
+    pending_since: datetime
     tenant_id: str
     lead_id: str
     event_id: str
@@ -177,10 +183,10 @@ class Deliveries:
         with self._link() as connection, connection.cursor(row_factory=class_row(Dead)) as cursor:
             return cursor.execute(UNLETTERED, (self._connector, limit)).fetchall()
 
-    def lettered(self, ids: Sequence[int]) -> None:
-        """Their dead letters are there."""
+    def lettered(self, dead: Sequence[Dead]) -> None:
+        """The dead letters of these deaths are there."""
         with self._link() as connection:
-            connection.execute(LETTERED, (list(ids),))
+            connection.execute(LETTERED, ([one.id for one in dead], [one.pending_since for one in dead]))
 
     def pending(self) -> int:
         """How many are not at their end."""

@@ -16,10 +16,13 @@ SELECT id, connector, status, attempts, last_status, last_error, dead_reason, ne
 FROM webhook_deliveries WHERE {} ORDER BY id DESC LIMIT {}
 """
 SESSION = "-c timezone=UTC -c statement_timeout=60s"
-# `attempts` starts again as well: the first wait is short. Rows are locked by id, as by who delivers them.
+ENTERED = "SELECT tenant_id, event_id::text FROM webhook_deliveries WHERE {}"
+# `attempts` starts again as well: the first wait is short. A letter stands for one death: the next needs its
+# own. Rows are locked by id, as by who delivers them.
 RETRY = """
 UPDATE webhook_deliveries
-SET status = 'pending', attempts = 0, next_attempt_at = now(), pending_since = now(), dead_reason = NULL
+SET status = 'pending', attempts = 0, next_attempt_at = now(), pending_since = now(), dead_reason = NULL,
+  lettered_at = NULL
 WHERE id IN (SELECT id FROM webhook_deliveries WHERE status <> 'delivered' AND {} ORDER BY id FOR UPDATE)
 """
 
@@ -81,6 +84,12 @@ class Overview:
             connection.cursor(row_factory=class_row(Listed)) as cursor,
         ):
             return cursor.execute(query).fetchall()
+
+    def entered(self, wanted: Wanted) -> set[tuple[str, str]]:
+        """Tenant and event of all of them, delivered ones too."""
+        with connected(self._conninfo, "webhook_deliveries") as connection:
+            rows = connection.execute(sql.SQL(ENTERED).format(wanted.condition())).fetchall()
+        return {(tenant, event) for tenant, event in rows}
 
     def retry(self, wanted: Wanted) -> int:
         """Make them due now, but for delivered ones; how many."""

@@ -9,13 +9,15 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from headwater.postgres import Connection, writer_conninfo
 from headwater.settings import Settings
 from local.postgres import dsn
 from schemas.tables import CRM_LEADS, CRM_OPPORTUNITIES, Table
 from sinks import postgres_tables
-from sinks.postgres_events import EventsSink
+from sinks.postgres_events import EventsSink, LogSink
 from sinks.postgres_tables import PostgresTable
 from tests.builders import arrow_schema
+from tests.integration.crm_log import records
 from tests.integration.outbox_harness import migrated_database, settings_of
 
 MARCH = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -32,6 +34,9 @@ def settings(database: str) -> Settings:
     made = settings_of(database)
     for table in (postgres_tables.CRM_LEADS, postgres_tables.CRM_OPPORTUNITIES):
         EventsSink(made, "test", table).reset()
+    LogSink(made, "test").reset()
+    with as_owner(database) as connection:
+        connection.execute("TRUNCATE analytics.crm_event_ids")
     return made
 
 
@@ -55,8 +60,12 @@ def lead_sink(settings: Settings) -> EventsSink:
     return sink
 
 
+def as_owner(database: str) -> Connection:
+    return psycopg.connect(dsn("headwater_owner", "postgres-owner", database))
+
+
 def found(database: str, query: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(dsn("headwater_owner", "postgres-owner", database)) as connection:
+    with as_owner(database) as connection:
         connection.execute("SET timezone = 'UTC'")
         return connection.execute(query.encode()).fetchall()
 
@@ -121,3 +130,34 @@ def test_a_row_that_the_server_refuses_is_told_and_leaves_no_id(settings: Settin
 @pytest.mark.parametrize("table", [postgres_tables.CRM_LEADS, postgres_tables.CRM_LOG], ids=lambda t: t.name)
 def test_every_column_that_the_sink_needs_is_there(settings: Settings, table: PostgresTable) -> None:
     EventsSink(settings, "test", table).setup()
+
+
+def processed(database: str, *events: str) -> list[bool]:
+    asked = "SELECT analytics.is_event_processed(event, 'acme') FROM unnest(%s::text[]) AS event"
+    with as_owner(database) as connection:
+        return [is_there for (is_there,) in connection.execute(asked, (list(events),))]
+
+
+def test_a_staging_table_that_is_emptied_forgets_no_event_of_the_wildcard(
+    settings: Settings, database: str
+) -> None:
+    log, sink = LogSink(settings, "test"), lead_sink(settings)
+    log.write(records({"event_id": "any", "source_topic": "crm.events"}))
+    sink.write(rows(CRM_LEADS, {}))
+    assert processed(database, "any", "e0") == [True, True]
+    sink.reset()
+    assert processed(database, "any", "e0") == [True, False]
+    assert sink.write(rows(CRM_LEADS, {})).inserted == 1
+    assert processed(database, "any", "e0") == [True, True]
+
+
+def test_a_staging_table_is_emptied_while_the_log_takes_an_event_of_the_wildcard(
+    settings: Settings, database: str
+) -> None:
+    entered = (
+        "INSERT INTO analytics.crm_event_ids VALUES ('acme', 'late', now(), 'crm.events', 0, 7, DEFAULT)"
+    )
+    with psycopg.connect(writer_conninfo(settings.postgres, "test", "")) as log:
+        log.execute(entered)
+        lead_sink(settings).reset()
+    assert processed(database, "late") == [True]

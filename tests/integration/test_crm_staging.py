@@ -283,6 +283,7 @@ REFUSED = {
         "SELECT analytics.partition_name('{}', '2020-01-01')",
         "SELECT analytics.drop_partitions_before('{}', '2020-01-01')",
         "DELETE FROM analytics.crm_event_ids",
+        "TRUNCATE analytics.crm_event_ids",
     ],
     "api": [
         "SELECT 1 FROM analytics.{}",
@@ -293,6 +294,7 @@ REFUSED = {
         "SELECT analytics.ensure_partition('{}', '2020-01-01')",
         "SELECT analytics.ensure_partitions_ahead()",
         "SELECT analytics.drop_partitions_before('{}', '2020-01-01')",
+        "SELECT analytics.forget_staged_ids()",
     ],
 }
 

@@ -118,6 +118,7 @@ def test_the_list_is_a_table_without_the_person(ask: Callable[..., Result], lead
     [
         (("retry",), 2, "give either --id"),
         (("retry", "--connector", "crm"), 2, "give either --id"),
+        (("retry", "--connector", "cmr", "--status", "dead"), 2, "there is no connector cmr, but crm, "),
         (("retry", "--id", "77"), 1, "1 of the numbers are unknown"),
         (("list", "--status", "lost"), 2, "is none of pending"),
         (("list", "--env", "nowhere"), 2, "no configuration named 'nowhere'"),

@@ -22,6 +22,7 @@ from jobs import captured as module
 from jobs.captured import Captured
 from local.postgres import dsn
 from schemas.topics import MAX_MESSAGE_BYTES
+from sinks import outbox_reader
 from sinks.base import Rejected
 from sinks.outbox_reader import OutboxReader
 from tests.integration.broker import eventually
@@ -305,6 +306,39 @@ def test_from_start_relays_the_whole_history_once_more(
     relay(topic).step()
     again = relay(topic, from_start=True)
     assert (again.step(), again.step()) == (2, 0)
+
+
+def test_a_long_outbox_is_forgotten_in_pieces_that_are_short_transactions(
+    leads: Leads, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_reader, "ROWS_AT_ONCE", 2)
+    leads.write(*(lead(key) for key in "abcde"))
+    leads.connection.execute("UPDATE lead_outbox SET relayed_at = now() WHERE seq <> 4")
+    reader = OutboxReader(settings, NAME)
+    reader.forget_relayed()
+    assert leads.ask("SELECT array_agg(relayed_at), count(DISTINCT xmin::text) FROM lead_outbox"
+                     " WHERE seq <> 4") == [([None] * 4, 3)]  # fmt: skip
+    assert [row.seq for row in reader.due(10)] == [1, 2, 3, 4, 5]
+    reader.close()
+
+
+def test_forgetting_that_was_cut_off_is_done_again_from_the_first(
+    leads: Leads, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_reader, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(outbox_reader, "SESSION", f"{outbox_reader.SESSION} -c lock_timeout=100ms")
+    leads.write(*(lead(key) for key in "abcde"))
+    leads.connection.execute("UPDATE lead_outbox SET relayed_at = now()")
+    reader = OutboxReader(settings, NAME)
+    with Leads(settings).connection as other, other.transaction(force_rollback=True):
+        other.execute("SELECT FROM lead_outbox WHERE seq = 3 FOR UPDATE")
+        with pytest.raises(TransientError):
+            reader.forget_relayed()
+    assert [row.seq for row in reader.due(10)] == [1, 2]
+    reader.mark([1])
+    reader.forget_relayed()
+    assert [row.seq for row in reader.due(10)] == [1, 2, 3, 4, 5]
+    reader.close()
 
 
 def test_what_kafka_does_not_acknowledge_stays_unrelayed(
