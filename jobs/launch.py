@@ -22,7 +22,7 @@ from headwater.settings import Settings, load_settings
 from headwater.tables import table_version
 from jobs.faults import translate
 from jobs.loops import loops
-from jobs.queries import Context
+from jobs.queries import Context, Totals
 from jobs.rebuild import Order as Rebuild
 from jobs.registry import JOBS
 from jobs.replay import Order
@@ -84,25 +84,28 @@ def launch(order: Launch) -> NoReturn:
     configure_logging()
     began = time.monotonic()
     status: dict[str, Any] = {"job": order.job, "run_id": order.run_id or str(uuid.uuid4()), "status": "ok"}
-    code = 0
+    totals, code = Totals(), 0
+    told: dict[str, Any] = {}
     try:
         settings = load_settings(order.env)
         arm(settings.env)
         if order.dry_run:
             _show(order, settings)
         else:
-            status |= _run(order, settings, status["run_id"])
+            told = _run(order, settings, status["run_id"], totals)
     except Exception as fault:  # the edge: every fault becomes a status line and an exit code
         ours = translate(fault) or HeadwaterError(type(fault).__name__)
         _log.error("job_failed", job=order.job, why=str(ours), exc_info=fault)
-        status |= {"status": "failed", "error": str(ours)}
+        told = {"status": "failed", "error": str(ours)}
         code = ours.exit_code
+    # Of a run that failed, what it had done by then.
+    status |= {**asdict(totals), "table_versions": {}, **told}
     status["seconds"] = round(time.monotonic() - began, 3)
     _say(status, order.status_file)
     sys.exit(code)
 
 
-def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
+def _run(order: Launch, settings: Settings, run_id: str, totals: Totals) -> dict[str, Any]:
     spark = _session(order, settings)
     context = Context(
         spark,
@@ -111,6 +114,7 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
         accept_batch=order.accept_batch,
         accept_gap=order.accept_gap,
         from_start=order.from_start,
+        totals=totals,
     )
     try:
         if order.run_id and finished_before(context, order.work):
@@ -126,7 +130,7 @@ def _run(order: Launch, settings: Settings, run_id: str) -> dict[str, Any]:
             raise
         record_run(context, order.work, started, "ok", None)
         versions = {name: table_version(spark, settings, name) for name in sorted(context.written)}
-        return {**asdict(context.totals), "table_versions": versions, **found}
+        return {"table_versions": versions, **found}
     finally:
         _stop(spark)
 

@@ -13,6 +13,7 @@ import pytest
 from headwater.errors import HeadwaterError, LockedError, QualityError, SetupError, TransientError
 from jobs import launch as launching
 from jobs.launch import Launch
+from jobs.queries import Context
 from jobs.registry import JOBS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +85,8 @@ def test_a_run_id_counts_for_one_file_of_one_dataset_and_tenant() -> None:
 def test_a_run_that_cannot_be_written_down_still_tells_what_ended_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def ends(*_: Any) -> dict[str, Any]:
+    def ends(context: Context, _: Launch) -> dict[str, Any]:
+        context.totals.add(rows_in=7)
         raise SetupError("why")
 
     def away(*_: Any) -> None:
@@ -99,6 +101,8 @@ def test_a_run_that_cannot_be_written_down_still_tells_what_ended_it(
         launching.launch(Launch("refine", ("leads",), True, env="staging"))
     status = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (left.value.code, status["status"], status["error"]) == (2, "failed", "why")
+    # And what it had done by then.
+    assert (status["rows_in"], status["table_versions"]) == (7, {})
 
 
 def test_the_status_file_holds_the_last_stdout_line(run: Any, tmp_path: Path) -> None:
