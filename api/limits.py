@@ -23,7 +23,6 @@ from headwater.settings import Settings
 
 LEASES_PER_SECOND = 20
 LEASE_S = 1.0
-REDIS_TIMEOUT_S = 0.25
 COOL_DOWN_S = 5.0  # how long Redis is left alone after a failure
 MAX_LEASES = 10_000
 _log = logger(__name__)
@@ -47,7 +46,7 @@ class RateLimit:
         self._share = max(1, rate // LEASES_PER_SECOND)
         self._leases: dict[str, _Lease] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._redis = redis_client(settings, REDIS_TIMEOUT_S)
+        self._redis = redis_client(settings, settings.api.redis_timeout_s)
         self._shared = SlidingWindowCounterRateLimiter(_shared_storage(settings, self._redis))
         self._alone = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._away_until = 0.0

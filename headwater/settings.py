@@ -57,6 +57,7 @@ class Api(Section):
     max_batch_lines: int
     rate_per_second: int
     rate_burst: int
+    redis_timeout_s: float = Field(gt=0)
     kafka_queue_messages: int
     kafka_timeout_s: float
 

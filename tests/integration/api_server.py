@@ -15,6 +15,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ WRITER_SCOPES = (
 START_S = 90.0  # of a machine with other work
 WAIT_S = 20.0
 STOP_S = 20.0
+# Between the stack's, a proof's own among them, and those that the system gives away: local/prove_world.py.
+_PORTS = range(22_000, 32_768)
+_SHARE = 500
 SigningKey = RSAKey | ECKey | OKPKey
 
 
@@ -59,10 +64,35 @@ def mint(key: SigningKey, claims: dict[str, Any], **more: object) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that nobody else is given, neither the system's outgoing connections nor other tests, so that it is
+    still free when a server takes it."""
+    _, ports = _share()
+    stack = {number for name, number in os.environ.items() if name.startswith("HEADWATER_PORT_")}
+    for port in islice(ports, _SHARE):
+        if str(port) not in stack and (probe := _bound(port)):
+            probe.close()
+            return port
+    raise AssertionError("all ports of this process are taken")
+
+
+@cache
+def _share() -> tuple[socket.socket, Iterator[int]]:
+    """Ports of this process alone, in turn: it holds the first of them for as long as it lives."""
+    for first in range(_PORTS.start, _PORTS.stop - _SHARE, _SHARE):
+        if held := _bound(first):
+            return held, cycle(range(first + 1, first + _SHARE))
+    raise AssertionError(f"no {_SHARE} ports are left for the tests of this process")
+
+
+def _bound(port: int) -> socket.socket | None:
+    """Strictly, without SO_REUSEADDR: nobody has it, and nobody gets it."""
+    held = socket.socket()
+    try:
+        held.bind(("127.0.0.1", port))
+    except OSError:
+        held.close()
+        return None
+    return held
 
 
 class ApiServer:

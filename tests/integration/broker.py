@@ -4,12 +4,16 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import OFFSET_END, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types export AdminClient only
+    AdminClient,
+    NewTopic,
+)
 
 from headwater.settings import Settings
 from local import kafka as local_kafka
@@ -29,6 +33,17 @@ def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60.0)
         assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what}"
         time.sleep(_ASKED_EVERY_S)
     return found
+
+
+@contextmanager
+def topic_of_its_own(bootstrap: str, name: str, config: dict[str, str] | None = None) -> Iterator[str]:
+    """A new topic of three partitions, which the broker knows; deleted at the end."""
+    name, admin = f"test.{name}.{uuid.uuid4().hex[:8]}", AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(name, 3, 1, config=config or {})])[name].result(30)
+    # A broker has made a topic before it tells of it.
+    eventually(lambda: name in admin.list_topics(timeout=10).topics, "the topic is known")
+    yield name
+    admin.delete_topics([name])[name].result(30)
 
 
 class Broker:

@@ -143,13 +143,17 @@ class Job:
                 argv, cwd=ROOT, env=env, stdout=out, stderr=errors, start_new_session=True
             )
 
-    def wait(self, timeout_s: float = 180.0) -> Ended:
-        """Its end. Nothing of it may be left, the JVM and Python workers included."""
-        try:
-            code = self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"the job did not end:\n{self.log.read_text()[-4000:]}") from None
+    def wait(self, longest_s: float = 900.0, quiet_s: float = 180.0) -> Ended:
+        """Its end, however slow the machine, as long as its log grows. Nothing of it may be left, the JVM and
+        Python workers included."""
+        end, size, last = time.monotonic() + longest_s, -1, 0.0
+        while (code := self.process.poll()) is None:
+            if (found := self.log.stat().st_size) != size:
+                size, last = found, time.monotonic() + quiet_s
+            if time.monotonic() > min(end, last):
+                self.kill()
+                raise AssertionError(f"the job did not end:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
         eventually(lambda: not self.members(), f"processes of the job are gone: {self.members()}", 15)
         return Ended(code, self.log, self._out.read_text(), time.monotonic() - self.began)
 

@@ -303,28 +303,6 @@ def test_only_listed_origins_may_call_from_a_browser(api: ApiServer, tmp_path: P
         assert "access-control-allow-origin" not in refused.headers
 
 
-def test_beyond_the_rate_the_answer_is_429_with_a_wait(tmp_path: Path) -> None:
-    limits = {"HEADWATER_API__RATE_PER_SECOND": "1", "HEADWATER_API__RATE_BURST": "60"}
-    with running_api(tmp_path, **limits) as server, server.client() as client:
-        answers = [client.post("/ingest", json=event()) for _ in range(70)]
-        assert [answer.status_code for answer in answers].count(202) in range(60, 65)
-        refused = next(answer for answer in answers if answer.status_code == 429)
-        problem(refused, 429, "rate_limited")
-        assert int(refused.headers["retry-after"]) >= 1
-
-
-def test_a_restart_does_not_reset_the_rate(tmp_path: Path) -> None:
-    limits = {"HEADWATER_API__RATE_PER_SECOND": "1", "HEADWATER_API__RATE_BURST": "300"}
-    server = ApiServer(tmp_path)
-    accepted = 0
-    for _ in range(2):
-        server.start(**limits)
-        with server.client() as client:
-            accepted += sum(client.post("/ingest", json=event()).status_code == 202 for _ in range(200))
-        assert server.stop() == 0
-    assert accepted in range(300, 330)
-
-
 def test_without_redis_events_are_still_taken_and_health_is_degraded(tmp_path: Path) -> None:
     with (
         running_api(tmp_path, HEADWATER_REDIS__URL="redis://127.0.0.1:1/0") as server,

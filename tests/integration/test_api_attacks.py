@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import re
-import statistics
 import time
 import zlib
 from collections.abc import Iterator
@@ -156,8 +155,9 @@ def test_a_guessed_key_learns_neither_from_the_answer_nor_from_its_time(api: Api
                 body = refused(answer, 401, "unauthorized")
                 shown.add((body["title"], answer.headers["www-authenticate"], len(answer.content)))
     assert len(shown) == 1
-    medians = [statistics.median(found) for found in times.values()]
-    assert max(medians) < 2 * min(medians)
+    # Of the fast ones: other work on the machine only adds to a time.
+    fast = [sorted(found)[6] for found in times.values()]
+    assert max(fast) < 2 * min(fast)
 
 
 def test_a_missing_scope_is_403_before_the_body_is_read(api: ApiServer) -> None:

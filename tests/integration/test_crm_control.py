@@ -92,10 +92,9 @@ def test_a_stopped_crm_begins_no_batch_also_after_a_kill_and_catches_up_once_it_
 
     # Stopped: what comes stays in Kafka.
     assert ask(api, "stop") == {"desired": "stopped"}
-    time.sleep(FOLLOWS_S)
+    eventually(lambda: is_now(api, "stopped"), "all queries have stopped", ENDS_S)
     before = batches(world)
     world.send(events[30:])
-    eventually(lambda: is_now(api, "stopped"), "all queries have stopped", ENDS_S)
     none_begins(world, before)
     assert len(world.places("bronze.crm")) == 30
 

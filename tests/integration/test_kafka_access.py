@@ -41,6 +41,7 @@ from local.kafka_users import (
 from schemas.topics import create_topics
 from sources.kafka import partition_bounds, topic_ids
 from sources.kafka_record import RecordReader
+from tests.integration.broker import eventually
 from tests.integration.certificate import Authority
 from tests.integration.tls_broker import TlsBroker
 
@@ -231,6 +232,14 @@ def test_a_principal_makes_and_takes_away_nothing(broker: TlsBroker, who: str) -
     assert admin.describe_acls(EVERYTHING).result(WITHIN_S) == []
 
 
+def acls(broker: TlsBroker) -> set[AclBinding]:
+    return set(broker.admin.describe_acls(EVERYTHING).result(WITHIN_S))
+
+
+def users(broker: TlsBroker) -> dict[str, Any]:
+    return dict(broker.admin.describe_user_scram_credentials().result(WITHIN_S))
+
+
 def test_an_older_installation_is_brought_up_to_date(broker: TlsBroker) -> None:
     former = kafka_users.FORMER[0]
     info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
@@ -245,12 +254,14 @@ def test_an_older_installation_is_brought_up_to_date(broker: TlsBroker) -> None:
     ]  # fmt: skip
     for done in broker.admin.create_acls(too_much).values():
         done.result(WITHIN_S)
-    settled = []
+    # A broker answers before it has taken in what it has just agreed to.
+    eventually(lambda: former in users(broker), "the former user is known")
+    eventually(lambda: acls(broker) >= set(too_much), "the former rights are known")
+    wanted = {right.binding() for right in kafka_users.rights()}
     for _ in range(2):
         kafka_users.settle(broker.admin, passwords())
-        settled.append(set(broker.admin.describe_acls(EVERYTHING).result(WITHIN_S)))
-    assert settled[0] == settled[1] == {right.binding() for right in kafka_users.rights()}
-    assert former not in broker.admin.describe_user_scram_credentials().result(WITHIN_S)
+        eventually(lambda: acls(broker) == wanted, "the rights are the wanted ones")
+    eventually(lambda: former not in users(broker), "the former user is gone")
     assert sent(broker.settings(API), CRM) == {CRM: NO_TOPIC}
 
 

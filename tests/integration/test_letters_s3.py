@@ -20,7 +20,7 @@ from sources.letters.groups import groups
 from sources.letters.newest import newest
 from sources.letters.one import find
 from sources.letters.wanted import Wanted
-from tests.integration.api_server import running_api
+from tests.integration.api_server import START_S, running_api
 from tests.integration.outbox_harness import migrated_database, settings_of
 from tests.integration.uploads.s3_server import s3_server
 from tests.letters import PAYLOAD, identity, lake_settings, letter, make_lake
@@ -83,7 +83,11 @@ def silent() -> Iterator[int]:
             connection.close()
 
 
-def test_letters_in_s3_are_read_here_and_by_a_process_of_their_own(remote: Settings) -> None:
+def test_letters_in_s3_are_read_here_and_by_a_process_of_their_own(
+    remote: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Most of the time goes into the start of the process.
+    monkeypatch.setattr("sources.letters.apart.TIMEOUT_S", START_S)
     page = newest(remote, Wanted(), 5)
     assert [one["source_offset"] for one in page] == [1, 0]
     assert apart(newest, remote, Wanted(), 5) == page

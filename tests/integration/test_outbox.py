@@ -13,7 +13,6 @@ from typing import Any
 import psycopg
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from headwater.errors import SetupError, TransientError
 from headwater.identity import event_id, message_key
@@ -25,7 +24,7 @@ from schemas.topics import MAX_MESSAGE_BYTES
 from sinks import outbox_reader
 from sinks.base import Rejected
 from sinks.outbox_reader import OutboxReader
-from tests.integration.broker import eventually
+from tests.integration.broker import eventually, topic_of_its_own
 from tests.integration.outbox_harness import Leads, context, lead, migrated_database, settings_of
 
 NAME = "deliver.leads.captured"
@@ -56,12 +55,9 @@ def _owner(settings: Settings) -> str:
 
 @pytest.fixture
 def topic(settings: Settings) -> Iterator[str]:
-    name = f"test.captured.{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap})
     limit = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
-    admin.create_topics([NewTopic(name, 3, 1, config=limit)])[name].result(30)
-    yield name
-    admin.delete_topics([name])[name].result(30)
+    with topic_of_its_own(settings.kafka.bootstrap, "captured", limit) as name:
+        yield name
 
 
 def read(settings: Settings, topic: str) -> list[Message]:

@@ -57,7 +57,7 @@ def run(lake: Lake, word: str) -> tuple[Ended, float]:
     """The job as a process, and the most MiB that it held."""
     job = lake.start(word)
     with watched(psutil.Process(job.process.pid)) as most:
-        ended = job.wait(3_600)
+        ended = job.wait(3_600, quiet_s=3_600)
     proven(0, ended.code)
     return ended, most["rss"]
 

@@ -140,7 +140,7 @@ def imported(office: Office, path: Path, rows: int) -> dict[str, Any]:
     began = time.monotonic()
     worker = office.start("import-files", "--once", HEADWATER_SPARK__DRIVER_MEMORY="2g", JAVA_TOOL_OPTIONS="")
     with watched(psutil.Process(worker.process.pid)) as most:
-        end = worker.wait(7_200)
+        end = worker.wait(7_200, quiet_s=7_200)
     seconds = time.monotonic() - began
     assert end.code == 0, end.why
     proven(rows, office.counts(job)[4])

@@ -52,6 +52,7 @@ def api_settings(keys: Path | None, jwks: Path | None) -> Api:
         max_batch_lines=1,
         rate_per_second=1,
         rate_burst=1,
+        redis_timeout_s=1,
         kafka_queue_messages=1,
         kafka_timeout_s=1,
     )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,13 @@ from headwater import locks
 with getattr(locks, sys.argv[1])(sys.argv[2], sys.argv[3]):
     print("held", flush=True)
     sys.stdin.read()
+"""
+ASKER = """
+import sys, time
+from headwater import locks
+print("asks", flush=True)
+with locks.commit_lock(sys.argv[1], sys.argv[2]):
+    print(time.monotonic_ns())
 """
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,14 +74,13 @@ def test_the_lock_is_free_again_behind_the_block(tmp_path: Path) -> None:
 
 
 def test_a_commit_waits_for_its_turn(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, "commit_lock", str(tmp_path), "silver.leads"]
+    command = [sys.executable, "-c", ASKER, str(tmp_path), "silver.leads"]
     with commit_lock(str(tmp_path), "silver.leads"):
-        waiting = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting.wait(0.5)
-    assert waiting.communicate(timeout=10)[0] == "held\n"
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        assert other.stdout and other.stdout.readline() == "asks\n"
+        time.sleep(0.3)  # in which it would have its turn, if it did not wait
+        released = time.monotonic_ns()
+    assert int(other.communicate(timeout=60)[0]) >= released  # one clock for all processes
 
 
 def test_a_lake_on_an_object_store_has_no_lock_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from headwater.settings import Settings
 from jobs import runtime
 from jobs.queries import Context
 from jobs.runtime import Runtime
+from tests.integration.broker import eventually
 
 
 class Plan:
@@ -154,11 +155,14 @@ def test_a_query_that_waits_is_started_again_when_the_clock_was_set_back(
             found.append("stop")
 
     def later() -> None:
-        time.sleep(0.1)
-        found.append("busy")
-        offset[0] = step_s
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            eventually(lambda: found, "it has started")
+            found.append("busy")
+            offset[0] = step_s
+            eventually(lambda: found == seen, f"{seen}")
+            time.sleep(0.2)  # for what must not come
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(runtime, "StartedQuery", Waiting)
     monkeypatch.setattr(runtime, "StepWatch", lambda: StepWatch(lambda: time.time() + offset[0]))

@@ -12,8 +12,9 @@ from jobs import turns
 from jobs.turns import Turns
 from sinks.registry import SINKS
 
-SOON_S = 5.0
+SOON_S = 30.0
 A_WHILE_S = 0.05
+LONG_S = 600.0
 
 
 @dataclass
@@ -52,27 +53,49 @@ class Driver:
         self.turns.end(reader)
 
     def wait(self, *readers: Reader) -> None:
+        """They come in this order, and all are there: each waits, or has gone."""
         for reader in readers:
-            threading.Thread(target=self._wait, args=(reader,), daemon=True).start()
-        time.sleep(A_WHILE_S)
+            self._arrive(self.turns.wait, reader)
 
-    def _wait(self, reader: Reader) -> None:
-        self.turns.wait(reader, lambda: self.halted)
-        with self.changed:
-            self.gone.append(reader.name)
-            self.changed.notify_all()
+    def wait_to_begin(self, reader: Reader) -> None:
+        """The same for a batch."""
+        self._arrive(self.turns.begin, reader)
+
+    def _arrive(self, ask: Callable[[Reader, Callable[[], bool]], float], reader: Reader) -> None:
+        arrived = threading.Event()
+
+        def halted() -> bool:
+            arrived.set()  # who waits is asked this before each look
+            return self.halted
+
+        def go() -> None:
+            ask(reader, halted)
+            with self.changed:
+                self.gone.append(reader.name)
+                self.changed.notify_all()
+
+        threading.Thread(target=go, daemon=True).start()
+        assert arrived.wait(SOON_S)
 
     def went(self, *names: str) -> bool:
         """Whether just these have gone, in this order; waits a little for them."""
-        with self.changed:
-            self.changed.wait_for(lambda: len(self.gone) >= len(names), SOON_S)
-        time.sleep(A_WHILE_S)
+        self.count_gone(len(names))
         return self.gone == list(names)
+
+    def count_gone(self, expected: int) -> int:
+        """How many have gone; waits a little for these, and a moment for any that should not."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.gone) >= expected, SOON_S)
+        time.sleep(A_WHILE_S)
+        return len(self.gone)
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time that a test does not set itself passes, however slow the machine."""
     monkeypatch.setattr(turns, "_LOOK_S", 0.01)
+    for limit in ("_PLAN_S", "_BATCH_S", "_QUIET_S", "_MORE_S"):
+        monkeypatch.setattr(turns, limit, LONG_S)
 
 
 def test_a_query_waits_until_there_is_news_in_a_table_that_it_reads() -> None:
@@ -136,14 +159,15 @@ def test_a_query_waits_for_more_of_what_it_reads_and_takes_it_at_once() -> None:
 
 
 def test_it_waits_no_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_MORE_S", 4 * A_WHILE_S)
     driver = Driver()
     driver.begin(SILVER)
+    monkeypatch.setattr(turns, "_MORE_S", 0.0)
     driver.begin(GOLD)
+    monkeypatch.setattr(turns, "_MORE_S", LONG_S)
     driver.end(SILVER, "silver.x")
     driver.wait(BOTH)
     assert driver.went()
-    time.sleep(4 * A_WHILE_S)
+    monkeypatch.setattr(turns, "_MORE_S", 0.0)
     assert driver.went("both")
 
 
@@ -179,9 +203,9 @@ def test_of_queries_equally_far_from_the_sources_those_that_others_wait_for_go_f
 def test_a_slow_pace_goes_behind_all_others_until_its_time_is_over_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(turns, "_UNHURRIED_S", 0.5)
+    monkeypatch.setattr(turns, "_UNHURRIED_S", A_WHILE_S)
     driver = Driver(places=1)
-    slow = Reader("slow", ("ops.x",), every_s=0.5)
+    slow = Reader("slow", ("ops.x",), every_s=LONG_S)
     driver.begin(REFINE)
     driver.end(INGEST, "ops.x")
     driver.wait(slow, INGEST)
@@ -189,6 +213,7 @@ def test_a_slow_pace_goes_behind_all_others_until_its_time_is_over_again(
     assert driver.went("ingest")
     driver.begin(INGEST)
     driver.wait(Reader("other"))
+    slow.every_s = A_WHILE_S
     time.sleep(slow.every_s)
     driver.end(INGEST)
     assert driver.went("ingest", "slow")
@@ -219,8 +244,7 @@ def test_no_more_batches_run_than_there_are_places(places: int) -> None:
     driver.begin(REFINE)
     driver.end(INGEST, "silver.x", "gold.x")
     driver.wait(INGEST, BUILD, DELIVER)
-    time.sleep(A_WHILE_S)
-    assert len(driver.gone) == places - 1
+    assert driver.count_gone(places - 1) == places - 1
 
 
 @pytest.mark.parametrize("limit", ["_BATCH_S", "_PLAN_S"])
@@ -238,12 +262,12 @@ def test_a_query_that_takes_long_keeps_no_other_waiting(limit: str, monkeypatch:
 def test_a_batch_for_which_no_place_was_kept_waits_for_one_before_others_nearer_to_the_sources() -> None:
     driver = Driver(places=1)
     driver.begin(BUILD)
-    threading.Thread(target=driver.begin, args=(DELIVER,), daemon=True).start()
+    driver.wait_to_begin(DELIVER)
     driver.wait(INGEST)
     driver.end(BUILD)
-    assert driver.went()
+    assert driver.went("deliver")
     driver.end(DELIVER)
-    assert driver.went("ingest")
+    assert driver.went("deliver", "ingest")
 
 
 def test_what_was_written_before_a_batch_began_is_no_news_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +281,7 @@ def test_what_was_written_before_a_batch_began_is_no_news_after_it(monkeypatch: 
 
 
 def test_what_was_written_while_a_batch_was_planned_may_be_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_LATE_S", SOON_S)
+    monkeypatch.setattr(turns, "_LATE_S", LONG_S)
     driver = Driver()
     driver.batch(INGEST, "bronze.x")
     driver.batch(REFINE)

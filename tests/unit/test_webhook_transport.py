@@ -1,6 +1,7 @@
 """Connections of a sender: kept while they are good, and never used by two requests or after a fault."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,7 +17,6 @@ from tests.conftest import RECEIVER_SECRET as SECRET
 
 Post = Callable[[], Coroutine[Any, Any, Answer]]
 Story = Callable[[Post], Coroutine[Any, Any, None]]
-SILENCE_S = 0.1
 
 
 class Dials(CheckedBackend):
@@ -89,11 +89,18 @@ def test_after_a_fault_or_an_answer_too_long_the_next_request_dials_anew(
 def test_a_connection_that_the_other_side_closed_while_it_waited_is_not_used(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.receiver._Handler.timeout", SILENCE_S)
+    taken: list[Any] = []
+    process = receiver.process_request
+
+    def remembered(connection: Any, address: Any) -> None:
+        taken.append(connection)
+        process(connection, address)
+
+    monkeypatch.setattr(receiver, "process_request", remembered)
 
     async def story(post: Post) -> None:
         assert await post() == Answer(200)
-        await asyncio.sleep(5 * SILENCE_S)
+        taken[0].shutdown(socket.SHUT_RDWR)
         assert await post() == Answer(200)
 
     assert dials(receiver, story) == 2

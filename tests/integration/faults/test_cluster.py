@@ -20,6 +20,11 @@ from tests.integration.outgoing import check_topics
 
 Prove = Callable[[World], dict[str, int]]
 _SMALL = "--conf spark.executor.memory=700m --conf spark.executor.cores=1 --conf spark.ui.enabled=false"
+# A job begins when every worker has an executor, not when the first one has.
+_ALL = (
+    f"--conf spark.cores.max={WORKERS} --conf spark.scheduler.minRegisteredResourcesRatio=1"
+    " --conf spark.scheduler.maxRegisteredResourcesWaitingTime=120s"
+)
 _ARRIVES_WITHIN_S = 240.0
 
 
@@ -99,7 +104,7 @@ def probed(cluster: Cluster, folder: Path) -> list[list[str]]:
     """What the probe says, run in an empty folder with the zip that was shipped."""
     script = folder / "probe.py"
     script.write_text((ROOT / "tests/integration/cluster_probe.py").read_text())
-    options = f"{_SMALL} --py-files {ROOT / 'dist/headwater.zip'} pyspark-shell"
+    options = f"{_SMALL} {_ALL} --py-files {ROOT / 'dist/headwater.zip'} pyspark-shell"
     env = os.environ | {"PYSPARK_SUBMIT_ARGS": options, "PYSPARK_PYTHON": sys.executable}
     argv = [sys.executable, str(script), cluster.master]
     ended = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=180)

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
 from pydantic import SecretStr
 
 from headwater.settings import Settings, load_settings
 from jobs.extract_marketo import ExtractMarketo
 from sources.marketo.client import Client
 from sources.marketo.pace import Pace
-from tests.integration.broker import eventually
+from tests.integration.broker import topic_of_its_own
 from tests.integration.marketo.harness import Events, Make
 from tests.integration.marketo_server import CLIENT_ID, CLIENT_SECRET, NOON, MarketoServer, serving
 from tests.integration.outbox_harness import context, migrated_database, settings_of
@@ -27,12 +26,8 @@ def database() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def topic() -> Iterator[str]:
-    name = f"test.marketo.{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": load_settings("local").kafka.bootstrap})
-    admin.create_topics([NewTopic(name, 3, 1)])[name].result(30)
-    eventually(lambda: name in admin.list_topics(timeout=10).topics, "the topic is known")
-    yield name
-    admin.delete_topics([name])[name].result(30)
+    with topic_of_its_own(load_settings("local").kafka.bootstrap, "marketo") as name:
+        yield name
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.integration.api_server import free_port
+from tests.integration.api_server import START_S, free_port
 
-START_S = 30.0
 Broken = Callable[[str, str], bool]
 _OF_THE_CONNECTION = ("content-length", "transfer-encoding", "connection", "date", "server")
 

@@ -20,6 +20,7 @@ from local.postgres import dsn
 from sources.import_errors import RowError, write_errors
 from sources.import_jobs import COMPLETED_WITH_ERRORS, Counts
 from sources.import_queue import Beat, Claim
+from tests.integration.api_server import STOP_S
 from tests.integration.broker import eventually
 from tests.integration.uploads.conftest import Worker
 from tests.integration.uploads.harness import UploadApi, ask, new_job, upload_api
@@ -304,7 +305,7 @@ def test_an_api_that_stops_ends_the_streams_and_does_not_wait_for_the_jobs(
             assert server.process
             server.process.terminate()
             assert list(stream) == []
-        assert server.process.wait(10) == 0
+        assert server.process.wait(STOP_S) == 0
         assert "request_failed" not in server.log.read_text()
 
 

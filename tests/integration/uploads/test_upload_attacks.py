@@ -202,12 +202,12 @@ def test_a_body_that_stands_still_is_cut_off_and_leaves_nothing(small: UploadApi
 
 
 def test_a_body_may_take_its_time_as_long_as_it_moves(small: UploadApi, settings: Settings) -> None:
-    pieces = [b"1,2\n"] * 6
+    pieces = [b"1,2\n"] * 12
     with connect(small.port) as line:
         line.sendall(opened(small, f"Content-Length: {4 * len(pieces)}"))
         for piece in pieces:
             line.sendall(piece)
-            time.sleep(0.4)
+            time.sleep(0.2)
         [answer] = parse(read_all(line))
     assert answer.status == 202
     for path in small.landed:
