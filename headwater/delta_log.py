@@ -39,8 +39,7 @@ def committed(path: str, application: str) -> int | None:
 
 def committed_anywhere(spark: SparkSession, path: str, application: str) -> int | None:
     """The same of a table wherever it is, by Spark."""
-    log = getattr(cast(Any, spark._jvm), f"{_DELTA}.DeltaLog").forTable(spark._jsparkSession, path)
-    done = int(log.startTransaction().txnVersion(application))
+    done = int(_begun(spark, path).txnVersion(application))
     return None if done < 0 else done
 
 
@@ -86,15 +85,6 @@ def version(path: str) -> int:
     return _opened(path).version()
 
 
-def last_append(path: str) -> int:
-    """The newest version that has brought rows and taken none away, as what is left of the log tells."""
-    for entry in DeltaTable(path).history():
-        overwrites = entry.get("operationParameters", {}).get("mode") == "Overwrite"
-        if entry["operation"] in ("WRITE", "STREAMING UPDATE") and not overwrites:
-            return int(entry["version"])
-    return 0
-
-
 def is_empty(path: str) -> bool:
     """Whether the local table at `path` has no files."""
     return not _opened(path).file_uris()
@@ -111,14 +101,11 @@ def append(rows: DataFrame, path: str, application: str, version: int) -> bool:
 
     Asks nothing: see `committed`.
     """
-    spark = rows.sparkSession
-    jvm: Any = spark._jvm
-    # By whole names: each part of jvm.org.apache… would be looked for in all jars.
-    log = getattr(jvm, f"{_DELTA}.DeltaLog").forTable(spark._jsparkSession, path)
+    jvm: Any = rows.sparkSession._jvm
     nothing = getattr(getattr(jvm, "scala.None$"), "MODULE$")
     update = getattr(jvm, f"{_DELTA}.DeltaOperations$StreamingUpdate")
     mode = getattr(jvm, "org.apache.spark.sql.streaming.OutputMode").Append()
-    transaction = log.startTransaction()
+    transaction = _begun(rows.sparkSession, path)
     transaction.updateSetTransaction(application, version, nothing)
     how = update(mode, application, version, nothing)
     return _checkpointed(path, int(transaction.commit(transaction.writeFiles(rows._jdf), how)))
@@ -287,6 +274,13 @@ def _schema(table: DeltaTable) -> pa.Schema:
 def table_id(path: str) -> str:
     """What checkpoints of queries call the local table at `path`."""
     return str(_opened(path).metadata().id)
+
+
+def _begun(spark: SparkSession, path: str) -> Any:
+    """A transaction of Delta's own."""
+    # By whole names: each part of jvm.org.apache… would be looked for in all jars.
+    logs = getattr(cast(Any, spark._jvm), f"{_DELTA}.DeltaLog")
+    return logs.forTable(spark._jsparkSession, path).startTransaction()
 
 
 def _opened(path: str) -> DeltaTable:

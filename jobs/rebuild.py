@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from pyspark.sql import DataFrame
 
-from headwater.delta_log import last_append
+from headwater.delta_history import last_append
 from headwater.errors import QualityError, SetupError
 from headwater.failpoints import fail_at
 from headwater.files import local_folders

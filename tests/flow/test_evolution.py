@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from headwater import delta_log
+from headwater.delta_history import last_append
 from headwater.errors import LockedError, SetupError
 from headwater.locks import instance_lock
 from headwater.settings import Settings
@@ -194,7 +195,7 @@ def test_a_column_gets_a_wider_type_and_every_stream_reads_on_where_it_was(
     ensure_table(spark, lake, WIDER_TURNS)
     path = table_path(lake, name)
     assert delta_log.properties(path)["headwater.seen"] == "yes"
-    assert delta_log.last_append(path) == 5  # not the writing anew
+    assert last_append(path) == 5  # not the writing anew
 
     monkeypatch.setitem(SILVER, TURNS, WIDER_TURNS)
     append_once(spark.createDataFrame(silver(narrow, turn(2))), lake, name, "query", 0)  # was done before

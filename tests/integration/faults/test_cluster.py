@@ -14,7 +14,8 @@ import pytest
 
 from tests.integration.broker import eventually
 from tests.integration.cluster import WORKERS, Cluster, lacks_the_checkout
-from tests.integration.jobs_harness import ROOT, Sent, World, check, dead, good, refused
+from tests.integration.job_process import ROOT
+from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
 from tests.integration.lake import committed
 from tests.integration.outgoing import check_topics
 

@@ -10,7 +10,8 @@ import pytest
 
 from local.install import command
 from tests.integration.broker import eventually
-from tests.integration.jobs_harness import ROOT, World, check, slice_of
+from tests.integration.job_process import ROOT
+from tests.integration.jobs_harness import World, check, slice_of
 from tests.integration.lake import committed
 
 SIZE_MB = 48
