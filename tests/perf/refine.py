@@ -31,6 +31,7 @@ from local.bronze import bronze_rows
 from local.traffic import Event
 from schemas.tables import bronze
 from tests.conftest import settings_at
+from tests.integration.broker import eventually
 from tests.perf.sample import leads
 from transformations.dedupe import first_within, stamped
 
@@ -78,11 +79,14 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=200_000, help="records in a batch")
     options.add_argument("--broken", type=float, default=0.02, help="share of broken records")
     options.add_argument("--ascii", action="store_true", help="letters beyond ASCII become x")
+    options.add_argument("--memory", help="of the driver, for example 6g; else as it is by default")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="headwater-perf-") as folder:
         settings = settings_at(Path(folder) / "lake")
         streams = settings.streams.model_copy(update={"max_files_per_trigger": PARTITIONS})
-        settings = settings.model_copy(update={"streams": streams})
+        memory = {"driver_memory": asked.memory or settings.spark.driver_memory}
+        driver = settings.spark.model_copy(update=memory)
+        settings = settings.model_copy(update={"streams": streams, "spark": driver})
         spark = build_session(settings, "headwater perf")
         events = leads(PARTITIONS + asked.batches * asked.rows, asked.broken, ascii_only=asked.ascii)
         context = Context(spark, settings, "perf")
@@ -93,10 +97,10 @@ def main() -> None:
         write_bronze(spark, settings, asked.batches, asked.rows, events, first=1)
         medians = {}
         for query in queries:
-            rates = [told["rows_per_s"] for told in measure(context, query)]
+            rates = [told["rows_per_s"] for told in measure(context, query, asked.batches)]
             medians[query.name] = statistics.median(rates[COLD:] or rates)
         ratio = round(medians["refine.leads"] / medians["bare"], 2)
-        print(json.dumps({"median_rows_per_s": medians, "refine_to_bare": ratio}), flush=True)
+        print(json.dumps({"median_rows_per_s": medians, "refine_to_bare": ratio, **memory}), flush=True)
         spark.stop()
 
 
@@ -119,11 +123,13 @@ def read_bronze(context: Context) -> DataFrame:
     return reader.load(table_path(context.settings, "bronze.leads"))
 
 
-def measure(context: Context, query: Query) -> Iterator[dict[str, Any]]:
+def measure(context: Context, query: Query, batches: int) -> Iterator[dict[str, Any]]:
     """Run the query through all there is: a line per batch."""
     remembered = Remembered()
     context.spark.streams.addListener(remembered)
     Runtime(context, once=True).run([query])
+    # The last one's is told a moment after the query has ended.
+    eventually(lambda: len(remembered.batches) == batches, f"{query.name} tells of {batches} batches")
     context.spark.streams.removeListener(remembered)
     for progress in remembered.batches:
         seconds = {part: ms / 1000 for part, ms in progress["durationMs"].items()}
