@@ -23,6 +23,7 @@ from headwater.settings import load_settings
 from jobs.audit import OUTCOMES
 from local.postgres import dsn
 from schemas.migrate import upgrade
+from schemas.topics import MAX_MESSAGE_BYTES
 from sinks.postgres import LEAD_COLUMNS
 from tests.integration.api_server import free_port
 from tests.integration.broker import TOPIC, Broker
@@ -174,9 +175,8 @@ class World:
 
     def send(self, records: list[Sent]) -> list[Place]:
         """Produce them with acks=all; their places, as acknowledged, in order."""
-        producer = Producer(
-            {"bootstrap.servers": self.broker.bootstrap, "message.max.bytes": 8 << 20, "linger.ms": 5}
-        )
+        settings = {"bootstrap.servers": self.broker.bootstrap, "message.max.bytes": MAX_MESSAGE_BYTES}
+        producer = Producer({**settings, "linger.ms": 5})
         placed: dict[int, Place] = {}
         for number, record in enumerate(records):
 

@@ -62,7 +62,7 @@ def test_a_full_disk_is_an_outage_that_passes(world: World, disk: Path) -> None:
     job.terminate()
     ended = job.wait()
     assert ended.code == 0, ended.why
-    world.done("run", "--domain", "leads", "--once")
+    world.done("run", "--domain", "leads", "--once", "--prove")
     check(world)
 
 

@@ -3,7 +3,7 @@
 import shutil
 
 from tests.integration.broker import eventually
-from tests.integration.jobs_harness import World, good
+from tests.integration.jobs_harness import World, check, good
 from tests.integration.lake import committed
 
 INGEST = ("ingest", "--domain", "leads")
@@ -22,6 +22,8 @@ def test_a_second_start_of_a_running_job_exits_4_and_the_first_one_stops_with_0(
     ended = first.wait()
     assert ended.code == 0, ended.why
     assert (ended.status["status"], ended.status["rows_in"]) == ("ok", 20)
+    world.done("run", "--domain", "leads", "--once", "--prove")
+    check(world)
 
 
 def test_a_lake_that_does_not_fit_its_checkpoint_or_topic_stops_the_job_with_2(world: World) -> None:
