@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
-from headwater.errors import SetupError, TransientError
+from headwater.errors import DataLossError, SetupError, TransientError
 from headwater.kafka import confluent_config
 from headwater.offsets import span_of
 from headwater.settings import Settings
@@ -14,7 +14,7 @@ from sources.kafka_record import GROUP
 
 _WITHIN_S = 30.0
 _AT_ONCE = 1000
-_END = "_PARTITION_EOF"
+_END, _GONE = "_PARTITION_EOF", "_AUTO_OFFSET_RESET"
 _OWN = {
     "group.id": GROUP,
     "enable.auto.commit": False,
@@ -42,7 +42,8 @@ class SentRecords:
         return found
 
     def headers(self, starts: Mapping[str, int]) -> Iterator[dict[str, bytes | None]]:
-        """The headers of all records from these places on, up to now. Raises TransientError."""
+        """The headers of all records from these places on, up to now. Raises TransientError, and
+        DataLossError where Kafka has let go of some by now."""
         places = [span_of(place, first, first) for place, first in starts.items()]
         left = {(p.topic, p.partition): self._end(p.topic, p.partition) for p in places}
         left = {(p.topic, p.partition): left[p[:2]] for p in places if p.first < left[p[:2]]}
@@ -57,6 +58,11 @@ class SentRecords:
         while left:
             for message in self._consumer.consume(_AT_ONCE, timeout=1.0):
                 fault = message.error()
+                if fault is not None and fault.name() == _GONE:
+                    raise DataLossError(
+                        f"{message.topic()} has lost records since: what this replay has sent cannot be told."
+                        " Ask for those that are still new again: what silver has is a duplicate"
+                    )
                 if fault is not None and fault.name() != _END:
                     raise TransientError(f"Kafka does not give its records ({fault.name()})")
                 patient_until = time.monotonic() + _WITHIN_S

@@ -1,19 +1,18 @@
 """What has come into a topic since a moment, on a real broker: all of it, and an end to it."""
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from headwater.errors import DataLossError
 from headwater.kafka import confluent_config
 from headwater.settings import Settings, load_settings
 from sources import kafka_sent
 from sources.kafka_sent import SentRecords
-from tests.integration.broker import eventually
+from tests.integration.broker import eventually, topic_of_its_own
 
-PARTITIONS = 2
 SAID = {"replay_id": b"1"}
 
 
@@ -24,12 +23,9 @@ def settings() -> Settings:
 
 @pytest.fixture
 def topic(settings: Settings) -> Iterator[str]:
-    """A topic of the test's own."""
-    name = f"test.sent.{uuid.uuid4().hex[:8]}"
-    admin = AdminClient(confluent_config(settings))
-    admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
-    yield name
-    admin.delete_topics([name])[name].result(30)
+    """A topic of the test's own, of three partitions."""
+    with topic_of_its_own(settings.kafka.bootstrap, "sent") as name:
+        yield name
 
 
 @pytest.fixture
@@ -58,7 +54,7 @@ def test_what_came_before_is_left_out(settings: Settings, topic: str, reader: Se
     assert list(reader.headers(reader.ends([topic]))) == []
     send(settings, topic, 0)
     starts = reader.ends([topic])
-    assert starts == {f"{topic}-0": 1, f"{topic}-1": 0}
+    assert starts == {f"{topic}-0": 1, f"{topic}-1": 0, f"{topic}-2": 0}
     for partition in (0, 1, 1):
         send(settings, topic, partition)
     assert list(reader.headers(starts)) == [SAID] * 3
@@ -73,7 +69,8 @@ def test_a_mark_of_a_transaction_at_a_partitions_end_is_not_waited_for(
     send(settings, topic, 0)
     send(settings, topic, 1, transaction=ended)
     # The mark has an offset, and is given to nobody. What was aborted is seen, as ingest sees it.
-    eventually(lambda: reader.ends([topic]) == {f"{topic}-0": 1, f"{topic}-1": 3}, "the mark is there")
+    ends = {f"{topic}-0": 1, f"{topic}-1": 3, f"{topic}-2": 0}
+    eventually(lambda: reader.ends([topic]) == ends, "the mark is there")
     assert list(reader.headers(starts)) == [SAID] * 2
 
 
@@ -81,3 +78,15 @@ def test_where_only_a_mark_has_come_nothing_has(settings: Settings, topic: str, 
     send(settings, topic, 0, transaction="commit")
     eventually(lambda: reader.ends([topic])[f"{topic}-0"] == 2, "the mark is there")
     assert list(reader.headers({f"{topic}-0": 1, f"{topic}-1": 0})) == []
+
+
+def test_what_kafka_has_let_go_of_is_told_as_lost_and_not_waited_for(
+    settings: Settings, topic: str, reader: SentRecords
+) -> None:
+    starts = reader.ends([topic])
+    for _ in range(3):
+        send(settings, topic, 0)
+    gone = TopicPartition(topic, 0, 2)
+    AdminClient(confluent_config(settings)).delete_records([gone])[gone].result(30)
+    with pytest.raises(DataLossError, match="cannot be told"):
+        list(reader.headers(starts))
