@@ -114,3 +114,23 @@ class Leads:
 
     def close(self) -> None:
         self.connection.close()
+
+
+@contextmanager
+def as_owner(settings: Settings) -> Iterator[Connection]:
+    """The database as its owner sees it, in one transaction."""
+    password = settings.postgres.owner_password
+    assert password
+    with psycopg.connect(settings.postgres.owner_dsn, password=password.get_secret_value()) as owner:
+        yield owner
+
+
+@contextmanager
+def emptied_leads(settings: Settings) -> Iterator[Leads]:
+    """`leads` and its outbox, with nothing in them."""
+    made = Leads(settings)
+    made.sink.reset()
+    with as_owner(settings) as owner:
+        owner.execute("TRUNCATE lead_outbox RESTART IDENTITY")
+    yield made
+    made.close()

@@ -25,7 +25,15 @@ from sinks import outbox_reader
 from sinks.base import Rejected
 from sinks.outbox_reader import OutboxReader
 from tests.integration.broker import eventually, topic_of_its_own
-from tests.integration.outbox_harness import Leads, context, lead, migrated_database, settings_of
+from tests.integration.outbox_harness import (
+    Leads,
+    as_owner,
+    context,
+    emptied_leads,
+    lead,
+    migrated_database,
+    settings_of,
+)
 
 NAME = "deliver.leads.captured"
 KILLED = -9
@@ -40,17 +48,8 @@ def settings() -> Iterator[Settings]:
 
 @pytest.fixture
 def leads(settings: Settings) -> Iterator[Leads]:
-    made = Leads(settings)
-    made.sink.reset()
-    with psycopg.connect(settings.postgres.owner_dsn, password=_owner(settings)) as owner:
-        owner.execute("TRUNCATE lead_outbox RESTART IDENTITY")
-    yield made
-    made.close()
-
-
-def _owner(settings: Settings) -> str:
-    assert settings.postgres.owner_password
-    return settings.postgres.owner_password.get_secret_value()
+    with emptied_leads(settings) as made:
+        yield made
 
 
 @pytest.fixture
@@ -288,7 +287,7 @@ def test_a_lead_that_a_rebuild_has_not_brought_back_yet_waits(
 
 def test_a_lead_that_is_gone_for_good_is_skipped_and_counted(leads: Leads, settings: Settings) -> None:
     leads.write(lead("erased"), lead("kept"))
-    with psycopg.connect(settings.postgres.owner_dsn, password=_owner(settings)) as owner:
+    with as_owner(settings) as owner:
         owner.execute("DELETE FROM leads WHERE idempotency_key = 'erased'")
     reader = OutboxReader(settings, NAME, patience=timedelta(0))
     assert (reader.drop_gone(), len(reader.due(10)), reader.pending()) == (1, 1, 1)

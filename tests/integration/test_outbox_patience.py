@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-import psycopg
 import pytest
 
 from headwater.settings import Settings
 from sinks import outbox_reader
 from sinks.outbox_reader import OutboxReader
-from tests.integration.outbox_harness import Leads, lead, migrated_database, settings_of
+from tests.integration.outbox_harness import Leads, emptied_leads, lead, migrated_database, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +19,8 @@ def settings() -> Iterator[Settings]:
 
 @pytest.fixture
 def leads(settings: Settings) -> Iterator[Leads]:
-    made, password = Leads(settings), settings.postgres.owner_password
-    made.sink.reset()
-    assert password
-    with psycopg.connect(settings.postgres.owner_dsn, password=password.get_secret_value()) as owner:
-        owner.execute("TRUNCATE lead_outbox RESTART IDENTITY")
-    yield made
-    made.close()
+    with emptied_leads(settings) as made:
+        yield made
 
 
 def look(settings: Settings) -> tuple[int, int]:
