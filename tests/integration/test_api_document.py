@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
@@ -15,6 +17,8 @@ from tests.integration.outbox_harness import migrated_database, settings_of
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 TIMEOUT_S = 300
+SQL = "x'; DROP TABLE ingestion_jobs; --"
+_CALM = {200, 202, 400, 404, 405, 409, 411, 415, 422}
 FAST = {"HEADWATER_API__RATE_PER_SECOND": "100000", "HEADWATER_API__RATE_BURST": "200000"}
 
 
@@ -40,6 +44,25 @@ def test_the_api_answers_as_its_document_says(tmp_path: Path) -> None:
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
         )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_sql_in_any_parameter_of_any_route_is_refused_or_only_text(tmp_path: Path) -> None:
+    with migrated_database() as name, running_api(tmp_path, **_of_its_own(tmp_path, name)) as server:
+        document = httpx.get(f"{server.url}/openapi.json").json()
+        answers: dict[tuple[str, str, str], int] = {}
+        with server.client() as client:
+            for path, methods in document["paths"].items():
+                for method, operation in methods.items():
+                    for given in [*operation.get("parameters", []), {"name": "tenant_id", "in": "query"}]:
+                        place = re.sub(r"\{\w+\}", quote(SQL, safe=""), path)
+                        more = {"headers" if given["in"] == "header" else "params": {given["name"]: SQL}}
+                        answer = client.request(method, place, **more)
+                        answers[method, path, given["name"]] = answer.status_code
+            jobs = client.get("/jobs")
+    assert len(answers) > 60
+    # Whether it is answered as if the parameter were not there (`tenant_id`), looked for in vain, or refused.
+    assert {where: code for where, code in answers.items() if code not in _CALM} == {}
+    assert (jobs.status_code, jobs.json()["jobs"]) == (200, [])
 
 
 def _of_its_own(folder: Path, database: str) -> dict[str, str]:
