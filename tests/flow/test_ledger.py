@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from headwater.errors import DisagreeError
 from headwater.ledger import Entry, high_water, write_ledger
 from headwater.offsets import Range
 from headwater.settings import Settings
@@ -57,5 +58,6 @@ def test_an_empty_ledger_knows_nothing(spark: SparkSession, settings: Settings) 
 def test_a_batch_that_comes_again_is_entered_once(spark: SparkSession, lake: Settings) -> None:
     again = [Entry("lead.ingest", None, 15)]
     write_ledger(spark, lake, "refine.leads", "old", 1, again)
-    write_ledger(spark, lake, "refine.leads", "old", 0, again)
+    with pytest.raises(DisagreeError, match="is at 0: an old copy"):
+        write_ledger(spark, lake, "refine.leads", "old", 0, again)
     assert read_table(spark, lake, LEDGER.full_name).count() == 4
