@@ -18,7 +18,7 @@ from tests.integration.outbox_harness import migrated_database, settings_of
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 TIMEOUT_S = 300
 SQL = "x'; DROP TABLE ingestion_jobs; --"
-_CALM = {200, 202, 400, 404, 405, 409, 411, 415, 422}
+_CALM = {200, 202, 400, 403, 404, 405, 409, 411, 415, 422}
 FAST = {"HEADWATER_API__RATE_PER_SECOND": "100000", "HEADWATER_API__RATE_BURST": "200000"}
 
 

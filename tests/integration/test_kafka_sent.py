@@ -86,7 +86,7 @@ def test_what_kafka_has_let_go_of_is_told_as_lost_and_not_waited_for(
     starts = reader.ends([topic])
     for _ in range(3):
         send(settings, topic, 0)
-    gone = TopicPartition(topic, 0, 2)
-    AdminClient(confluent_config(settings)).delete_records([gone])[gone].result(30)
+    admin, gone = AdminClient(confluent_config(settings)), TopicPartition(topic, 0, 2)
+    admin.delete_records([gone])[gone].result(30)
     with pytest.raises(DataLossError, match="cannot be told"):
         list(reader.headers(starts))
