@@ -111,21 +111,22 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     }
     assert (world.silver(), world.places("ops.dead_letters"), len(world.table("ops.ledger"))) == before
 
-    # Those of ten years ahead have moved nobody's watermark: what comes now is not late, what came is known.
-    world.send([good("acme", "later"), good("globex", "k1", "duplicate")])
-    third = world.done("run", "--domain", "leads", "--once")
-    assert (third["duplicate"], third["dead"]) == (1, 0)
-    check(world)
-
     world.send([good("acme", "late")])
     again = world.done(
         "run", "--domain", "leads", "--once", "--run-id", "first", "--status-file", str(status_file)
     )
     assert again["status"] == "noop"
     assert json.loads(status_file.read_text()) == again
-    world.sent.popitem()
+    place, late = world.sent.popitem()
     check(world)
     assert prove(world) == counts
+
+    # Those of ten years ahead have moved nobody's watermark: what comes now is not late, what came is known.
+    world.sent[place] = late
+    world.send([good("globex", "k1", "duplicate")])
+    third = world.done("run", "--domain", "leads", "--once")
+    assert (third["duplicate"], third["dead"]) == (1, 0)
+    check(world)
 
 
 def test_a_run_that_proves_ends_with_3_when_a_destination_differs(world: World) -> None:
