@@ -1,7 +1,7 @@
 """Ranges of Kafka offsets, counted beside the work by one observe() over a batch."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -153,3 +153,8 @@ def of_topics(ranges: Ranges, topics: Iterable[str]) -> Ranges:
 def last_offsets(ranges: Ranges) -> dict[str, int]:
     """The last offset by topic-partition."""
     return {place: r.last for place, r in ranges.items()}
+
+
+def reach_beyond(ranges: Ranges, known: Mapping[str, int]) -> bool:
+    """Whether any ends behind the last offset that is known of its topic-partition."""
+    return any(last > known.get(place, -1) for place, last in last_offsets(ranges).items())

@@ -93,8 +93,10 @@ class Build:
             with books_held(self.context, known) as kpi:
                 rows = kpi.count(read_table(spark, settings, kpi.source.full_name))
                 made = rows.withColumn(GONE, F.lit(False))
-                if kpi.settled and kpi.whole:
-                    made = made.transform(kpi.whole).transform(kpi.settled).where(~F.col(GONE))
+                if kpi.whole:
+                    made = made.transform(kpi.whole)
+                if kpi.settled:
+                    made = made.transform(kpi.settled).where(~F.col(GONE))
                 kept = f"kept.period < DATE '{open_month(self.context)}'" if kpi.settled else "false"
                 replace_all(made, settings, kpi.gold.full_name, (*kpi.key, *kpi.also), unless=kept)
             self.context.written.update((kpi.gold.full_name,))

@@ -26,6 +26,7 @@ from headwater.offsets import (
     observed_ranges,
     of_topics,
     ranges_here,
+    reach_beyond,
     spans_of,
     within,
 )
@@ -165,7 +166,7 @@ class Ingest:
         """Append the batch, unless the table has it; what it holds."""
         spark, settings, name = self.context.spark, self.context.settings, self.table.full_name
         is_first, self._is_first = self._is_first, False
-        if was_appended(settings, name, *mark) or (is_first and settings.lake_is_remote):
+        if is_first and (settings.lake_is_remote or was_appended(settings, name, *mark)):
             # Nothing is observed of a batch that the table has: it is not read.
             append_once(batch, settings, name, *mark)
             return self._appended(batch)
@@ -185,7 +186,7 @@ class Ingest:
         ranges = counted_ranges(batch)
         rows = read_table(self.context.spark, self.context.settings, self.table.full_name)
         held = last_offsets(counted_ranges(rows.where(within(spans_of(ranges)))))
-        if any(held.get(place, -1) < last for place, last in last_offsets(ranges).items()):
+        if reach_beyond(ranges, held):
             raise DisagreeError(f"{self.table.full_name} has a part only of the batch that was begun last")
         return ranges
 

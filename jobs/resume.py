@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from headwater.errors import DisagreeError
 from headwater.ledger import high_water
 from headwater.log import logger
-from headwater.offsets import Ranges, last_offsets, spans_of, within
+from headwater.offsets import Ranges, reach_beyond, spans_of, within
 from headwater.tables import was_appended
 from jobs.outcomes import outcome_rows, tables_of
 from jobs.queries import Context
@@ -49,7 +49,7 @@ class Resume:
         if not self._has(LEDGER, mark):
             return False
         known = high_water(self._context.spark, self._context.settings, self._name)
-        if any(last > known.get(place, -1) for place, last in last_offsets(ranges).items()):
+        if reach_beyond(ranges, known):
             raise DisagreeError(f"the ledger has a part only of the batch that {self._name} has begun last")
         return True
 

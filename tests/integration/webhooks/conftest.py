@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -16,7 +15,7 @@ from local.receiver import Receiver
 from schemas.letters import LETTERS
 from schemas.tables import DEAD_LETTERS
 from tests.conftest import RECEIVER_SECRET
-from tests.integration.outbox_harness import Leads, context, migrated_database, settings_of
+from tests.integration.outbox_harness import Leads, as_owner, context, migrated_database, settings_of
 from tests.integration.webhooks.harness import MAPPING, Make
 
 
@@ -41,10 +40,8 @@ def settings(database: str, receiver: Receiver, tmp_path: Path) -> Settings:
 @pytest.fixture
 def leads(settings: Settings) -> Iterator[Leads]:
     made = Leads(settings)
-    owner = settings.postgres.owner_password
-    assert owner
-    with psycopg.connect(settings.postgres.owner_dsn, password=owner.get_secret_value()) as connection:
-        connection.execute("TRUNCATE leads, lead_outbox, webhook_deliveries, webhook_connectors")
+    with as_owner(settings) as owner:
+        owner.execute("TRUNCATE leads, lead_outbox, webhook_deliveries, webhook_connectors")
     yield made
     made.close()
 
