@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from pyspark.sql import SparkSession
 from xdist.scheduler.loadfile import LoadFileScheduling
 
 from headwater.session import build_session
-from headwater.settings import ROOT, Settings, load_settings
+from headwater.settings import Settings, load_settings
 from local.receiver import Receiver
 
 RECEIVER_SECRET = "geheim-of-the-test"
@@ -36,19 +35,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "FileByFi
 
 
 class FileByFile(LoadFileScheduling):  # type: ignore[misc]  # a package without types
-    """A file goes to one worker, and all whose tests work in the Spark session to the same one.
+    """A file goes to one worker, and all of `tests/flow`, which work in the Spark session, to the same one.
 
-    Tests that run jobs as processes, and prove the sum afterwards, may have a session in the other one.
+    Tests on real servers may have a session in the other one.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(super()._split_scope(nodeid))
-        return "the Spark session" if _uses_spark(ROOT / file) else file
-
-
-@cache
-def _uses_spark(file: Path) -> bool:
-    return "spark: SparkSession" in file.read_text(encoding="utf-8")
+        return "the Spark session" if file.startswith("tests/flow/") else file
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -1,15 +1,18 @@
 """Fixtures of the tests of the jobs: one broker for all, and a world for each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from jobs.audit import audit
-from jobs.queries import Context
+from jobs.launch import Launch
+from jobs.queries import Context, Totals
+from jobs.registry import JOBS
 from tests.integration.broker import Broker
-from tests.integration.jobs_harness import World
+from tests.integration.jobs_harness import Here, Prove, World
 from tests.integration.schema_registry import SchemaRegistry
 
 
@@ -59,7 +62,24 @@ def twin(broker: Broker, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def prove(spark: SparkSession) -> Callable[[World], dict[str, int]]:
+def here(spark: SparkSession) -> Here:
+    """A job of leads, `--once`, in this process's Spark: seconds where a process takes half a minute.
+
+    For runs that are neither killed nor asked for what a process says. A fault is raised.
+    """
+
+    def run(world: World, job: str, **more: Any) -> Totals:
+        order = Launch(job, ("leads",), once=True, **more)
+        asked = {"from_start": order.from_start, "accept_batch": order.accept_batch}
+        context = Context(spark, world.settings, "test", **asked)
+        JOBS[job](context, order)
+        return context.totals
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def prove(spark: SparkSession) -> Prove:
     """`jobs audit` on a world, in this process's Spark; its counts."""
 
     def run(world: World) -> dict[str, int]:

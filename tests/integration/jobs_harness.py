@@ -9,6 +9,7 @@ import shutil
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from psycopg import sql
 
 from headwater.settings import load_settings
 from jobs.audit import OUTCOMES
+from jobs.queries import Totals
 from local.postgres import dsn
 from schemas.migrate import upgrade
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -109,6 +111,11 @@ def slice_of(number: int, count: int = 10) -> list[Sent]:
     fresh = [good("acme", f"s{number}.{n}") for n in range(count)]
     again = [good("acme", f"s{earlier}.3", "duplicate") for earlier in range(number + 1)]
     return [*fresh, *again, dead("globex", f"b{number}", "rule:pattern", payload__email="nobody")]
+
+
+# A world → what `jobs audit` counts; (world, job, options of its Launch) → what the run did.
+Prove = Callable[["World"], dict[str, int]]
+Here = Callable[..., Totals]
 
 
 @dataclass

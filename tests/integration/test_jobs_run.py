@@ -1,12 +1,12 @@
 """`python -m jobs run --once` on a real broker, database and index: counts, values, and doing it again."""
 
 import json
-from collections.abc import Callable
 
 import psycopg
 
 from local.postgres import dsn
 from tests.integration.jobs_harness import (
+    Prove,
     Sent,
     World,
     check,
@@ -18,7 +18,6 @@ from tests.integration.jobs_harness import (
 )
 from tests.integration.outgoing import check_topics
 
-Prove = Callable[[World], dict[str, int]]
 TEN_YEARS_AHEAD = "2036-03-01T12:00:00Z"
 
 

@@ -1,7 +1,6 @@
 """Clocks set back by an hour and ahead by a day: of the API, and of whoever posts to connectors."""
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from tests.conftest import RECEIVER_SECRET
 from tests.integration.api_server import ISSUER, ApiServer, mint, running_api
 from tests.integration.broker import Broker, eventually
 from tests.integration.clock import DAY_S, HOUR_S, Clock
-from tests.integration.jobs_harness import World, check_destinations, good
+from tests.integration.jobs_harness import Prove, World, check_destinations, good
 
-Prove = Callable[[World], dict[str, int]]
 DELIVER = ("deliver", "--domain", "leads", "--to", "webhook-crm", "--once")
 DUE = "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending' AND next_attempt_at <= now()"
 ENDED = "SELECT status, attempts FROM webhook_deliveries"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,10 @@ import pytest
 from tests.integration.broker import eventually
 from tests.integration.cluster import WORKERS, Cluster, lacks_the_checkout
 from tests.integration.job_process import ROOT
-from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
+from tests.integration.jobs_harness import Prove, Sent, World, check, dead, good, refused
 from tests.integration.lake import committed
 from tests.integration.outgoing import check_topics
 
-Prove = Callable[[World], dict[str, int]]
 _SMALL = "--conf spark.executor.memory=700m --conf spark.executor.cores=1 --conf spark.ui.enabled=false"
 # A job begins when every worker has an executor, not when the first one has.
 _ALL = (

@@ -1,13 +1,14 @@
 """Checkpoints that a crash of the disk left cut or garbled: each is named, and a new one loses nothing."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.jobs_harness import World, check, slice_of
+import pytest
+
+from headwater.errors import SetupError
+from tests.integration.jobs_harness import Here, Prove, World, check, slice_of
 from tests.integration.outgoing import check_topics
 
-Prove = Callable[[World], dict[str, int]]
 REMEDY = "see docs/operations.md, lost checkpoint"
 
 
@@ -33,9 +34,11 @@ DELIVERIES = [
 LETTERS = "deliver.leads.dlq"
 
 
-def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(world: World, prove: Prove) -> None:
+def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(
+    world: World, here: Here, prove: Prove
+) -> None:
     world.send(slice_of(0))
-    world.done("run", "--domain", "leads", "--once")
+    here(world, "run")
     for query, folder, damage in DELIVERIES:
         damage(newest(world.lake / "_checkpoints" / query / folder))
     halved(newest(world.lake / "_checkpoints" / LETTERS))
@@ -47,11 +50,11 @@ def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(world: Wor
     assert told.keys() == {query for query, _, _ in DELIVERIES}
     assert [why for why in told.values() if REMEDY not in why] == []
 
-    stopped = world.run("deliver", "--domain", "leads", "--to", "dlq", "--once")
-    assert (stopped.code, REMEDY in stopped.status["error"]) == (2, True), stopped.why
+    with pytest.raises(SetupError, match=REMEDY):
+        here(world, "deliver", to="dlq")
 
     world.forget(*told, LETTERS)
-    world.done("run", "--domain", "leads", "--once")
+    here(world, "run")
     check(world)
     check_topics(world)
 
@@ -59,10 +62,10 @@ def test_a_damaged_checkpoint_is_named_and_without_it_nothing_is_lost(world: Wor
         if file.suffix in (".changelog", ".zip", ".delta"):
             halved(file)
     world.send(slice_of(2))
-    stopped = world.run("run", "--domain", "leads", "--once")
-    assert (stopped.code, REMEDY in stopped.status["error"]) == (2, True), stopped.why
+    with pytest.raises(SetupError, match=REMEDY):
+        here(world, "run")
     world.forget("refine.leads")
-    world.done("run", "--domain", "leads", "--once")
+    here(world, "run")
     check(world)
     prove(world)
 

@@ -4,10 +4,9 @@ Of each query the first kill is of a `run`, which brings it all that was sent un
 the job of this query alone, which meets the batch that the kill before has left, and is killed further on.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from tests.integration.jobs_harness import Sent, World, check, dead, good, refused
+from tests.integration.jobs_harness import Here, Prove, Sent, World, check, dead, good, refused
 from tests.integration.lake import committed
 from tests.integration.outgoing import check_topics
 
@@ -49,7 +48,7 @@ def slice_of(number: int) -> list[Sent]:
 
 
 def test_a_kill_at_any_point_leaves_what_an_undisturbed_run_makes(
-    world: World, twin: World, prove: Callable[[World], dict[str, int]]
+    world: World, twin: World, here: Here, prove: Prove
 ) -> None:
     for number, failpoint in enumerate(FAILPOINTS):
         world.send(slice_of(number))
@@ -67,7 +66,7 @@ def test_a_kill_at_any_point_leaves_what_an_undisturbed_run_makes(
     prove(world)
 
     twin.sent = world.sent
-    twin.done("run", "--domain", "leads", "--once")
+    here(twin, "run")
     assert end_state(world) == end_state(twin)
 
 

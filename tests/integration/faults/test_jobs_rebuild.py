@@ -1,7 +1,6 @@
 """Floods of one event, odd times, a destination rebuilt, and the breaker."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -11,9 +10,8 @@ from pyspark.sql import functions as F
 from headwater.identity import document_key
 from headwater.tables import append_once, read_table
 from local.postgres import dsn
-from tests.integration.jobs_harness import Sent, World, check, check_destinations, dead, good
+from tests.integration.jobs_harness import Here, Prove, Sent, World, check, check_destinations, dead, good
 
-Prove = Callable[[World], dict[str, int]]
 COPIES = 10_000
 
 
@@ -29,24 +27,24 @@ def flood() -> list[Sent]:
 
 
 def test_a_flood_of_one_event_is_one_row_and_a_garbled_destination_is_rebuilt(
-    world: World, prove: Prove, spark: SparkSession
+    world: World, here: Here, prove: Prove, spark: SparkSession
 ) -> None:
     world.send(flood())
-    status = world.done("run", "--domain", "leads", "--once")
-    assert (status["duplicate"], status["dead"]) == (COPIES - 1, 5)
+    totals = here(world, "run")
+    assert (totals.duplicate, totals.dead) == (COPIES - 1, 5)
     check(world)
     prove(world)
 
     garble_postgres(world)
-    world.done("deliver", "--domain", "leads", "--to", "postgres", "--from-start", "--once")
+    here(world, "deliver", to="postgres", from_start=True)
     garble_elasticsearch(world)
-    world.done("deliver", "--domain", "leads", "--to", "elasticsearch", "--from-start", "--once")
+    here(world, "deliver", to="elasticsearch", from_start=True)
     check_destinations(world)
 
     # As if the same events came again after the window: silver has them twice, destinations the newest.
     enter_again(spark, world, "k1", hours=5)
     enter_again(spark, world, "k2", hours=-5)
-    world.done("run", "--domain", "leads", "--once")
+    here(world, "run")
     times = {key: row["received_at"].hour for (_, key), row in world.postgres().items()}
     assert (times["k1"], times["k2"]) == (17, 12)
     assert {d["received_at"].hour for d in documents_of(world, "k1")} == {17}
@@ -91,7 +89,7 @@ def enter_again(spark: SparkSession, world: World, key: str, hours: int) -> None
 
 
 def test_a_batch_that_is_mostly_broken_stops_before_it_writes_until_someone_accepts_it(
-    world: World, prove: Prove
+    world: World, here: Here, prove: Prove
 ) -> None:
     world.send([dead("acme", f"b{n}", "missing_required", payload__email=None) for n in range(1_000)])
     world.send([good("acme", f"k{n}") for n in range(500)])
@@ -110,6 +108,6 @@ def test_a_batch_that_is_mostly_broken_stops_before_it_writes_until_someone_acce
     assert (status["rows_in"], status["rows_out"], status["dead"]) == (1_500, 500, 1_000)
     decided = [row["error"] for row in world.table("ops.job_runs") if row["status"] == "accepted"]
     assert len(decided) == 1 and "1000 of 1500 records of lead.ingest in batch 0 fail" in decided[0]
-    world.done("run", "--domain", "leads", "--once")
+    here(world, "run")
     check(world)
     prove(world)
