@@ -63,15 +63,14 @@ def twin(broker: Broker, tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def here(spark: SparkSession) -> Here:
-    """A job of leads, `--once`, in this process's Spark: seconds where a process takes half a minute.
+    """A job of a domain, `--once`, in this process's Spark: seconds where a process takes half a minute.
 
     For runs that are neither killed nor asked for what a process says. A fault is raised.
     """
 
-    def run(world: World, job: str, **more: Any) -> Totals:
-        order = Launch(job, ("leads",), once=True, **more)
-        asked = {"from_start": order.from_start, "accept_batch": order.accept_batch}
-        context = Context(spark, world.settings, "test", **asked)
+    def run(world: World, job: str, domain: str = "leads", **more: Any) -> Totals:
+        order = Launch(job, (domain,), once=True, **more)
+        context = Context(spark, world.settings, "test", from_start=order.from_start)
         JOBS[job](context, order)
         return context.totals
 

@@ -113,7 +113,7 @@ def slice_of(number: int, count: int = 10) -> list[Sent]:
     return [*fresh, *again, dead("globex", f"b{number}", "rule:pattern", payload__email="nobody")]
 
 
-# A world → what `jobs audit` counts; (world, job, options of its Launch) → what the run did.
+# A world → what `jobs audit` counts; (world, job, domain, options of its Launch) → what the run did.
 Prove = Callable[["World"], dict[str, int]]
 Here = Callable[..., Totals]
 

@@ -6,6 +6,7 @@ import psycopg
 
 from local.postgres import dsn
 from tests.integration.jobs_harness import (
+    Here,
     Prove,
     Sent,
     World,
@@ -74,7 +75,7 @@ def broken() -> list[Sent]:
     return [*[garbled(value, reason) for value, reason in unreadable], *rules, *by_api]
 
 
-def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prove: Prove) -> None:
+def test_every_record_has_the_outcome_that_its_sender_expects(world: World, here: Here, prove: Prove) -> None:
     world.send(mixed())
     status_file = world.folder / "status.json"
     first = world.done(
@@ -123,14 +124,14 @@ def test_every_record_has_the_outcome_that_its_sender_expects(world: World, prov
     # Those of ten years ahead have moved nobody's watermark: what comes now is not late, what came is known.
     world.sent[place] = late
     world.send([good("globex", "k1", "duplicate")])
-    third = world.done("run", "--domain", "leads", "--once")
-    assert (third["duplicate"], third["dead"]) == (1, 0)
+    third = here(world, "run")
+    assert (third.duplicate, third.dead) == (1, 0)
     check(world)
 
 
-def test_a_run_that_proves_ends_with_3_when_a_destination_differs(world: World) -> None:
+def test_a_run_that_proves_ends_with_3_when_a_destination_differs(world: World, here: Here) -> None:
     place, _ = world.send([good("acme", "k1"), good("acme", "k2")])
-    world.done("run", "--domain", "leads", "--once")
+    here(world, "run")
     with psycopg.connect(dsn("headwater_owner", "postgres-owner", world.name)) as connection:
         connection.execute("UPDATE leads SET source = 'elsewhere' WHERE idempotency_key = 'k1'")
     ended = world.run("run", "--domain", "leads", "--once", "--prove")

@@ -17,7 +17,7 @@ from tests.conftest import RECEIVER_SECRET
 from tests.integration.api_server import ISSUER, ApiServer, mint, running_api
 from tests.integration.broker import Broker, eventually
 from tests.integration.clock import DAY_S, HOUR_S, Clock
-from tests.integration.jobs_harness import Prove, World, check_destinations, good
+from tests.integration.jobs_harness import Here, Prove, World, check_destinations, good
 
 DELIVER = ("deliver", "--domain", "leads", "--to", "webhook-crm", "--once")
 DUE = "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending' AND next_attempt_at <= now()"
@@ -30,7 +30,7 @@ def clock(tmp_path: Path) -> Clock:
 
 
 def test_leads_that_an_api_receives_by_a_wrong_clock_are_all_kept_and_the_first_of_each_key_stays(
-    world: World, clock: Clock, prove: Prove, tmp_path: Path
+    world: World, clock: Clock, here: Here, prove: Prove, tmp_path: Path
 ) -> None:
     first: dict[str, str] = {}
     by_token = []
@@ -49,14 +49,14 @@ def test_leads_that_an_api_receives_by_a_wrong_clock_are_all_kept_and_the_first_
     # A token is dated: by a wrong clock it is of the future, or has expired. By a right one it is good again.
     assert by_token == [202, 401, 401, 202]
 
-    world.done("run", "--domain", "leads", "--once")
+    here(world, "run")
     silver = world.silver()
     assert {key for _, key in silver} == {*first, "token0", "token3"}
     for key, received_at in first.items():
         assert silver[server.tenant, key]["received_at"] == datetime.fromisoformat(received_at)
     check_destinations(world)
     assert prove(world)["left_duplicate"] == 3
-    world.done("reconcile", "--domain", "leads")
+    here(world, "reconcile")
 
 
 def token(server: ApiServer) -> str:

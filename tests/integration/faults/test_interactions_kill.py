@@ -10,7 +10,7 @@ from local.redis import admin
 from local.traffic import Event, Kind, Mix
 from local.traffic_interactions import SHARES, interactions
 from tests.integration.interactions_harness import check, check_gold, check_redis
-from tests.integration.jobs_harness import Sent, World
+from tests.integration.jobs_harness import Here, Sent, World
 from tests.integration.lake import Row
 
 KILLS = (
@@ -19,14 +19,18 @@ KILLS = (
     "deliver.interactions.postgres:in_transaction",
 )
 OUTCOMES = {Kind.VALID: "silver", Kind.DUPLICATE: "duplicate", Kind.BROKEN: "dead"}
-RUN = ("run", "--domain", "interactions", "--once")
+DOMAIN = "interactions"
+RUN = ("run", "--domain", DOMAIN, "--once")
 NUMBER = 14  # of a database in Redis that nothing else uses
 
 
 @pytest.fixture
 def client(world: World) -> Iterator[Redis]:
     """Redis, with an empty database that the world's jobs write to."""
-    world.env["HEADWATER_REDIS__URL"] = f"{world.settings.redis.url.rsplit('/', 1)[0]}/{NUMBER}"
+    url = f"{world.settings.redis.url.rsplit('/', 1)[0]}/{NUMBER}"
+    world.env["HEADWATER_REDIS__URL"] = url
+    redis = world.settings.redis.model_copy(update={"url": url})
+    world.settings = world.settings.model_copy(update={"redis": redis})
     with admin(NUMBER) as made:  # the writer may not empty it
         made.flushdb()
         yield made
@@ -37,18 +41,20 @@ def sent(event: Event) -> Sent:
     return Sent(event.body, OUTCOMES[event.kind], event.tenant, event.key, event.code, event.topic)
 
 
-def test_kills_between_two_rounds_leave_what_sql_over_silver_finds(world: World, client: Redis) -> None:
+def test_kills_between_two_rounds_leave_what_sql_over_silver_finds(
+    world: World, here: Here, client: Redis
+) -> None:
     mix = Mix(duplicate=0.1, broken=0.1, no_consent=0)
     events = [sent(event) for event in interactions(1200, run="k-", seed=11, mix=mix)]
     world.send(events[:600])
-    world.done(*RUN)
+    here(world, "run", DOMAIN)
     world.send(events[600:])
     for failpoint in KILLS:
         ended = world.run(*RUN, HEADWATER_FAILPOINT=failpoint)
         assert ended.code == -9, f"{failpoint}: {ended.why}"
-    world.done(*RUN)
+    here(world, "run", DOMAIN)
     check_records(world)
-    world.done("audit", "--domain", "interactions")
+    here(world, "audit", DOMAIN)
     check_gold(world.settings)
     check(world.settings, world.name)
     check_redis(world.settings, client)

@@ -60,7 +60,7 @@ def test_a_kill_at_any_point_leaves_what_an_undisturbed_run_makes(
         ended = world.run(*job_of(failpoint), "--once", **env)
         assert ended.code == -9, f"{failpoint}: {ended.why}"
         nothing_doubled(world, failpoint)
-    world.done("run", "--domain", "leads", "--once")
+    here(world, "run")
     check(world)
     check_topics(world)
     prove(world)

@@ -3,13 +3,15 @@
 import shutil
 
 from tests.integration.broker import eventually
-from tests.integration.jobs_harness import World, check, good
+from tests.integration.jobs_harness import Here, World, check, good
 from tests.integration.lake import committed
 
 INGEST = ("ingest", "--domain", "leads")
 
 
-def test_a_second_start_of_a_running_job_exits_4_and_the_first_one_stops_with_0(world: World) -> None:
+def test_a_second_start_of_a_running_job_exits_4_and_the_first_one_stops_with_0(
+    world: World, here: Here
+) -> None:
     world.send([good("acme", f"k{n}") for n in range(20)])
     first = world.start(*INGEST)
     bronze = world.lake / "bronze/leads"
@@ -22,13 +24,15 @@ def test_a_second_start_of_a_running_job_exits_4_and_the_first_one_stops_with_0(
     ended = first.wait()
     assert ended.code == 0, ended.why
     assert (ended.status["status"], ended.status["rows_in"]) == ("ok", 20)
-    world.done("run", "--domain", "leads", "--once", "--prove")
+    here(world, "run", prove=True)
     check(world)
 
 
-def test_a_lake_that_does_not_fit_its_checkpoint_or_topic_stops_the_job_with_2(world: World) -> None:
+def test_a_lake_that_does_not_fit_its_checkpoint_or_topic_stops_the_job_with_2(
+    world: World, here: Here
+) -> None:
     world.send([good("acme", f"k{n}") for n in range(20)])
-    world.done(*INGEST, "--once")
+    here(world, "ingest")
 
     shutil.rmtree(world.lake / "bronze/leads")
     for _ in range(2):  # a refused start must not make the next one pass
@@ -40,6 +44,7 @@ def test_a_lake_that_does_not_fit_its_checkpoint_or_topic_stops_the_job_with_2(w
     # The ledger outlives bronze: what it has accounted for is not taken a second time.
     world.forget("ingest.leads")
     fresh = world.send([good("acme", f"later{n}") for n in range(5)])
+    # By a process: one that has written a table keeps in mind what is under its path.
     assert world.done(*INGEST, "--once")["rows_in"] == 5
     assert world.places("bronze.leads") == sorted(fresh)
 
@@ -51,9 +56,11 @@ def test_a_lake_that_does_not_fit_its_checkpoint_or_topic_stops_the_job_with_2(w
     assert world.places("bronze.leads") == sorted(fresh)
 
 
-def test_records_that_left_kafka_stop_ingest_with_2_until_someone_accepts_their_loss(world: World) -> None:
+def test_records_that_left_kafka_stop_ingest_with_2_until_someone_accepts_their_loss(
+    world: World, here: Here
+) -> None:
     kept = world.send([good("acme", f"k{n}") for n in range(60)])
-    world.done(*INGEST, "--once")
+    here(world, "ingest")
     lost = world.send([good("acme", f"lost{n}") for n in range(60)])
     world.broker.forget_records("lead.ingest")
     later = world.send([good("acme", f"later{n}") for n in range(5)])
