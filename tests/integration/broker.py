@@ -13,6 +13,7 @@ from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types export AdminClient only
     AdminClient,
     NewTopic,
+    OffsetSpec,
 )
 
 from headwater.settings import Settings
@@ -22,6 +23,7 @@ from schemas.topics import create_topics
 from tests.integration.api_server import free_port
 
 TOPIC = "lead.ingest"
+PARTITIONS = 3
 _START_S = 180.0  # of a machine with other work
 _ASKED_EVERY_S = 0.05
 
@@ -37,13 +39,19 @@ def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60.0)
 
 @contextmanager
 def topic_of_its_own(bootstrap: str, name: str, config: dict[str, str] | None = None) -> Iterator[str]:
-    """A new topic of three partitions, which the broker knows; deleted at the end."""
+    """A new topic of three partitions, which the broker knows and leads; deleted at the end."""
     name, admin = f"test.{name}.{uuid.uuid4().hex[:8]}", AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(name, 3, 1, config=config or {})])[name].result(30)
-    # A broker has made a topic before it tells of it.
+    admin.create_topics([NewTopic(name, PARTITIONS, 1, config=config or {})])[name].result(30)
+    # A broker has made a topic before it tells of it, and tells of it before it leads its partitions.
     eventually(lambda: name in admin.list_topics(timeout=10).topics, "the topic is known")
+    eventually(lambda: _led(admin, name), "the topic's partitions are led")
     yield name
     admin.delete_topics([name])[name].result(30)
+
+
+def _led(admin: AdminClient, topic: str) -> bool:
+    ends = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(PARTITIONS)}
+    return all(answer.exception(30) is None for answer in admin.list_offsets(ends).values())
 
 
 class Broker:

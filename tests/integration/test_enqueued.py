@@ -10,7 +10,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from confluent_kafka import OFFSET_END, Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from headwater.errors import SetupError, TransientError
 from headwater.settings import ROOT, Settings
@@ -20,9 +20,9 @@ from local.postgres import dsn
 from schemas.topics import MAX_MESSAGE_BYTES, create_topics
 from sources.kafka_record import RecordReader
 from tests.integration.api_server import free_port
+from tests.integration.broker import PARTITIONS, topic_of_its_own
 from tests.integration.outbox_harness import context, migrated_database, settings_of
 
-PARTITIONS = 3
 KILLED = -9
 VALUE = b"\x00\x00\x00\x00\x07 Avro \xff"
 Place = tuple[int, int]
@@ -39,12 +39,10 @@ def settings() -> Iterator[Settings]:
 class Topic:
     """A topic of the test's own."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.name = f"test.enqueued.{uuid.uuid4().hex[:8]}"
-        self._config = {"bootstrap.servers": settings.kafka.bootstrap}
+    def __init__(self, name: str, bootstrap: str) -> None:
+        self.name = name
+        self._config = {"bootstrap.servers": bootstrap}
         self.admin = AdminClient(self._config)
-        limit = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
-        self.admin.create_topics([NewTopic(self.name, PARTITIONS, 1, config=limit)])[self.name].result(30)
 
     def send(self, key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> Place:
         """Where it is."""
@@ -74,15 +72,14 @@ class Topic:
     def forget(self, partition: int) -> None:
         """As retention would."""
         spot = TopicPartition(self.name, partition, OFFSET_END)
-        for done in self.admin.delete_records([spot]).values():
-            done.result(30)
+        self.admin.delete_records([spot])[spot].result(30)
 
 
 @pytest.fixture
 def topic(settings: Settings) -> Iterator[Topic]:
-    made = Topic(settings)
-    yield made
-    made.admin.delete_topics([made.name])[made.name].result(30)
+    limit = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    with topic_of_its_own(settings.kafka.bootstrap, "enqueued", limit) as name:
+        yield Topic(name, settings.kafka.bootstrap)
 
 
 class Queue:
