@@ -22,6 +22,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import psutil
 
@@ -50,7 +51,8 @@ def fail_during(query: str, point: str, busy: Callable[[], bool]) -> None:
 def kill_now() -> None:
     """SIGKILL to every child (the JVM and its Python workers among them), then to this process."""
     for child in psutil.Process().children(recursive=True):
-        child.kill()
+        with suppress(psutil.NoSuchProcess):  # a worker whose JVM is gone ends by itself
+            child.kill()
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -23,6 +23,20 @@ print(child.pid, flush=True)
 fail_at("refine.leads", "before_write")
 print("survived", flush=True)
 """
+# As a Python worker does when its JVM is gone: it was listed, and has ended before it can be killed.
+CHILD_THAT_ENDS_BETWEEN = (
+    """
+import psutil
+listed = psutil.Process.children
+def children(process, recursive):
+    found = listed(process, recursive)
+    child.kill()
+    child.wait()
+    return found
+psutil.Process.children = children
+"""
+    + CHILD
+)
 
 
 def gone(pid: int, within_s: float) -> bool:
@@ -119,10 +133,13 @@ def test_a_kill_beside_the_work_waits_until_the_work_has_begun(kills: Kills, arm
     assert (asked, kills) == ([False, False, True], ["killed"])
 
 
-def test_a_real_kill_takes_the_children_along(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("program", [CHILD, CHILD_THAT_ENDS_BETWEEN], ids=["lives", "ends between"])
+def test_a_real_kill_takes_the_children_along(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     monkeypatch.setenv("HEADWATER_FAILPOINT", "refine.leads:before_write")
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", CHILD], cwd=root, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=20
+    )
     assert done.returncode == -signal.SIGKILL
     assert "survived" not in done.stdout
     assert gone(int(done.stdout), within_s=10)
