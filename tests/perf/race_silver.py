@@ -1,10 +1,11 @@
 """The race from bronze to silver: the query refine on Spark, the same rules in one process with Polars.
 
-Both read the same files of bronze, 2 % of its records broken, and write silver and dead letters, each in a
-lake of its own. Batches are consecutive ones of one stream, because that is how refine is warm in life: the
-query runs on, its state grows, and so do the keys that the peer has seen. A batch of the query waits until it
-is its turn, so that neither works while the other is measured; its time is the trigger's, planning and commit
-included, without that wait. The first batches meet cold code and are left out.
+Both read the same files of bronze, leads in ASCII (those that the aim is of), 2 % broken, and write silver
+and dead letters, each in a lake of its own. Batches are consecutive ones of one stream, because that is how
+refine is warm in life: the query runs on, its state grows, and so do the keys that the peer has seen. A
+batch of the query waits until it is its turn, so that neither works while the other is measured; its time
+is the trigger's, planning and commit included, without that wait. The first batches meet cold code and are
+left out.
 
 What became of every batch must be counted alike, and at the end silver must be the same column by column, all
 but what tells which of a duplicate's records was kept, and when. What the peer does not do, peer_silver.py
@@ -149,7 +150,7 @@ def race(rows: int, rounds: int) -> list[Figure]:
         spark = build_session(settings, "headwater bench")
         try:
             batches = COLD + 1 + rounds
-            write_bronze(spark, settings, batches, whole, leads(batches * whole, BROKEN))
+            write_bronze(spark, settings, batches, whole, leads(batches * whole, BROKEN, ascii_only=True))
             for table in (LEADS, DEAD_LETTERS):
                 ensure_table(spark, settings_at(peer), table)
             context = Context(spark, settings.model_copy(update={"streams": streams}), "bench")
