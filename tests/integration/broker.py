@@ -42,16 +42,17 @@ def topic_of_its_own(bootstrap: str, name: str, config: dict[str, str] | None = 
     """A new topic of three partitions, which the broker knows and leads; deleted at the end."""
     name, admin = f"test.{name}.{uuid.uuid4().hex[:8]}", AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(name, PARTITIONS, 1, config=config or {})])[name].result(30)
-    # A broker has made a topic before it tells of it, and tells of it before it leads its partitions.
-    eventually(lambda: name in admin.list_topics(timeout=10).topics, "the topic is known")
-    eventually(lambda: _led(admin, name), "the topic's partitions are led")
+    eventually(lambda: _led(admin, {name: PARTITIONS}), "the topic is led")
     yield name
     admin.delete_topics([name])[name].result(30)
 
 
-def _led(admin: AdminClient, topic: str) -> bool:
+def _led(admin: AdminClient, topics: dict[str, int]) -> bool:
+    """Whether all partitions answer. A broker has made a topic before it tells of it, and tells of it before
+    it leads its partitions."""
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # it has no types
-    ends = dict.fromkeys((TopicPartition(topic, number) for number in range(PARTITIONS)), latest)
+    spots = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
+    ends = dict.fromkeys(spots, latest)
     return all(answer.exception(30) is None for answer in admin.list_offsets(ends).values())
 
 
@@ -108,6 +109,7 @@ class Broker:
             eventually(lambda: not self._topics(), "the topics are deleted")
         made = create_topics(settings)
         eventually(lambda: self._topics().get(TOPIC) == 6 and len(self._topics()) == len(made), "topics")
+        eventually(lambda: _led(self.admin, self._topics()), "the topics are led")
 
     def forget_records(self, topic: str) -> None:
         """Delete all records that the topic has now, as retention would."""
